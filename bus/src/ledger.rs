@@ -1,0 +1,4 @@
+//! Low watermark of settled offsets.
+/// Placeholder until the ledger lands.
+#[derive(Debug, Default)]
+pub struct Ledger;

@@ -1,0 +1,16 @@
+//! The bus: durable, partitioned, ordered topics behind one small contract.
+//!
+//! Two implementations, [`kafka`] and [`local`], pass the same conformance suite. Everything else in the
+//! workspace sees only the traits of [`contract`], so a stage cannot tell on which of the two it runs.
+
+pub mod contract;
+pub mod error;
+pub mod kafka;
+pub mod ledger;
+pub mod local;
+pub mod record;
+
+pub use contract::{Assignment, Bus, Consumer, ConsumerConfig, Event, Offset, PartitionLag, Producer, StartAt};
+pub use error::{BusError, ErrorClass};
+pub use ledger::Ledger;
+pub use record::{Cleanup, Generation, Headers, PartitionId, Received, Record, TopicSpec};

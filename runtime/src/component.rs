@@ -1,0 +1,57 @@
+//! The lifecycle of producers, processors and sinks.
+
+use std::sync::Arc;
+
+use afflux_bus::Bus;
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Health;
+use crate::metrics::Metrics;
+
+/// One running part of the pipeline.
+///
+/// Built from validated configuration without I/O; everything that can fail for outside reasons happens in
+/// [`Component::run`].
+#[async_trait]
+pub trait Component: Send {
+    /// Unique name, as `/status` and the metrics show it, e.g. `producers.otlp` or `sinks.parquet`.
+    fn name(&self) -> &'static str;
+
+    /// Runs until shutdown is requested, then drains: what was accepted is settled or left on the bus.
+    ///
+    /// Returns once no task of the component is alive. An error stops the whole process with exit code 1,
+    /// so transient failures are retried inside.
+    async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError>;
+}
+
+/// What the process gives to a component.
+#[derive(Clone)]
+pub struct Context {
+    /// The bus that the process is on.
+    pub bus: Arc<dyn Bus>,
+    /// Counters and gauges of the process.
+    pub metrics: Arc<Metrics>,
+    /// Readiness of this component, and what `/status` says of it.
+    pub health: Health,
+    /// Cancelled when the process is asked to stop.
+    pub shutdown: CancellationToken,
+}
+
+/// Why a component could not go on: what failed, on which input, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{component}: {source}")]
+pub struct ComponentError {
+    /// The component's name.
+    pub component: &'static str,
+    /// The cause.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl ComponentError {
+    /// An error of that component.
+    pub fn new(component: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { component, source: source.into() }
+    }
+}

@@ -1,0 +1,13 @@
+//! What every stage needs and none should write twice: its lifecycle, byte budgets, telemetry, the admin
+//! port and the loading of configuration.
+
+pub mod admin;
+pub mod budget;
+pub mod component;
+pub mod config;
+pub mod logging;
+pub mod metrics;
+
+pub use budget::{Budget, Permit};
+pub use component::{Component, ComponentError, Context};
+pub use metrics::{Metrics, Signal};

@@ -1,0 +1,132 @@
+//! Every metric of the process, in one table.
+
+use std::sync::Mutex;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What kind of telemetry an item is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Signal {
+    /// Spans of traces.
+    Spans,
+    /// Log records.
+    Logs,
+}
+
+impl Signal {
+    /// As in topic names, table names and label values.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Spans => "spans",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Labels of a component's throughput.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ComponentLabels {
+    /// The component's name, e.g. `sinks.parquet`.
+    pub component: &'static str,
+    /// `spans`, `logs`.
+    pub signal: &'static str,
+}
+
+/// Labels of what was refused or dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// The component's name.
+    pub component: &'static str,
+    /// A fixed word, e.g. `malformed`, `too_large`, `bus_full`.
+    pub reason: &'static str,
+}
+
+/// Labels of a consumer's position.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PartitionLabels {
+    /// The component that reads.
+    pub component: &'static str,
+    /// Full topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: u32,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $help:literal])+ $field:ident: $ty:ty = $name:literal,)+) => {
+        /// The table. Every field is registered under the name behind it, with its first doc line as help.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Mutex<Registry>,
+            $($(#[doc = $help])+ pub $field: $ty,)+
+        }
+
+        impl Metrics {
+            /// A registry with every metric at zero.
+            #[allow(clippy::new_without_default)]
+            pub fn new() -> Self {
+                let mut registry = Registry::with_prefix("afflux");
+                $(let $field = <$ty>::default();
+                registry.register($name, concat!($($help),+).trim().trim_end_matches('.'), $field.clone());)+
+                Self { registry: Mutex::new(registry), $($field,)+ }
+            }
+
+            /// Name and help of every metric, for the documentation.
+            pub const REFERENCE: &[(&str, &str)] = &[$((concat!("afflux_", $name), concat!($($help),+)),)+];
+        }
+    };
+}
+
+metrics! {
+    /// Spans or log records accepted from clients, after the bus acknowledged them.
+    accepted_items: Family<ComponentLabels, Counter> = "accepted_items",
+    /// Uncompressed request bytes accepted from clients.
+    accepted_bytes: Family<ComponentLabels, Counter> = "accepted_bytes",
+    /// Requests answered with an error, by reason.
+    refused_requests: Family<ReasonLabels, Counter> = "refused_requests",
+    /// Items dropped on purpose, by reason.
+    dropped_items: Family<ReasonLabels, Counter> = "dropped_items",
+    /// Items that a processor or sink took from the bus and settled.
+    settled_items: Family<ComponentLabels, Counter> = "settled_items",
+    /// Record bytes that a processor or sink took from the bus and settled.
+    settled_bytes: Family<ComponentLabels, Counter> = "settled_bytes",
+    /// Attempts that failed and are retried, by reason.
+    retries: Family<ReasonLabels, Counter> = "retries",
+    /// Records not yet settled, per partition.
+    lag_records: Family<PartitionLabels, Gauge> = "lag_records",
+    /// Bytes in flight within a component's budget.
+    in_flight_bytes: Family<ComponentLabels, Gauge> = "in_flight_bytes",
+    /// Files that a sink completed.
+    files_written: Family<ComponentLabels, Counter> = "files_written",
+    /// Bytes of the files that a sink completed.
+    file_bytes_written: Family<ComponentLabels, Counter> = "file_bytes_written",
+}
+
+impl Metrics {
+    /// The OpenMetrics text of every metric.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_reference_is_exposed() {
+        let text = Metrics::new().encode();
+        for (name, help) in Metrics::REFERENCE {
+            assert!(text.contains(&format!("# HELP {name} ")), "{name} is missing");
+            assert!(!help.trim().is_empty(), "{name} has no help");
+        }
+    }
+}
