@@ -1,1 +1,5 @@
 //! Loading of configuration.
+
+mod units;
+
+pub use units::{ByteSize, Period};
