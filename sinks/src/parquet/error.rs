@@ -123,6 +123,8 @@ pub(crate) enum Stop {
     Expired { first: u64, last: u64, oldest: u64 },
     #[error("the intent at offset {first} has layout {found}, this version knows {known}; upgrade afflux")]
     NewerLayout { first: u64, found: u32, known: u32 },
+    #[error("rows cannot be encoded: {reason}; report this as a bug")]
+    Encode { reason: String },
     #[error("the intent at offset {first} cannot be read: {reason}; restore or remove the object")]
     BadIntent { first: u64, reason: String },
 }

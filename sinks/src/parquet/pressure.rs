@@ -65,12 +65,21 @@ impl Usage {
         Charge { usage: Arc::clone(self), bytes }
     }
 
-    /// Sets the bytes that are encoded but not uploaded.
-    pub(crate) fn set_encoded(&self, bytes: usize) {
-        let before = self.encoded.swap(bytes, Ordering::Relaxed);
-        if bytes < before {
-            self.relief.notify_one();
-        }
+    /// Counts bytes that are encoded and wait to be uploaded.
+    pub(crate) fn encode(&self, bytes: usize) {
+        self.encoded.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that were uploaded.
+    pub(crate) fn upload(&self, bytes: usize) {
+        self.encoded.fetch_sub(bytes, Ordering::Relaxed);
+        self.relief.notify_one();
+    }
+
+    /// Forgets what was encoded, where a range is given up.
+    pub(crate) fn forget_encoded(&self) {
+        self.encoded.store(0, Ordering::Relaxed);
+        self.relief.notify_one();
     }
 
     /// Tells what the writer does from now on.

@@ -77,6 +77,39 @@ pub(crate) fn position(first: u64, committed: Option<u64>) -> Position {
     }
 }
 
+/// Where a group begins that never committed, or lost its offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resume {
+    /// There: at the group's start, or behind ranges that are complete.
+    At(u64),
+    /// Perhaps behind the last range, which begins at this offset; see [`resume_after`].
+    Within(u64),
+}
+
+/// Decides where a group without offsets begins, given the beginnings of all ranges in order and the oldest
+/// offset that the bus still has.
+///
+/// A range with a successor is complete: its writer had committed before the next one could begin.
+pub(crate) fn resume(firsts: &[u64], oldest: u64) -> Resume {
+    let next = firsts.partition_point(|&first| first <= oldest);
+    match (next.checked_sub(1).map(|i| firsts[i]), firsts.get(next)) {
+        (None, _) => Resume::At(oldest),
+        (Some(first), _) if first == oldest => Resume::At(oldest),
+        (Some(_), Some(&successor)) => Resume::At(successor),
+        (Some(first), None) => Resume::Within(first),
+    }
+}
+
+/// Decides the same where only the last range is in question.
+pub(crate) fn resume_after(last_range: Option<&Intent>, oldest: u64) -> Result<u64, Stop> {
+    match last_range {
+        Some(intent) if intent.last >= oldest => {
+            Err(Stop::Expired { first: intent.first, last: intent.last, oldest })
+        }
+        _ => Ok(oldest),
+    }
+}
+
 /// What a writer does with a record below the floor.
 ///
 /// Such records are stored already: the group's offsets were lost or set back. Unless they are younger than the
@@ -160,6 +193,24 @@ mod tests {
         assert_eq!(position(10, Some(10)), Position::Unchanged);
         assert_eq!(position(10, Some(11)), Position::Moved);
         assert_eq!(position(10, Some(9)), Position::Moved);
+    }
+
+    #[test]
+    fn a_group_without_offsets_begins_where_a_range_does() {
+        let firsts = [10, 20, 30];
+        assert_eq!(resume(&[], 5), Resume::At(5));
+        assert_eq!(resume(&firsts, 5), Resume::At(5), "all ranges are written again");
+        assert_eq!(resume(&firsts, 20), Resume::At(20));
+        assert_eq!(resume(&firsts, 15), Resume::At(20), "10 to 19 are complete");
+        assert_eq!(resume(&firsts, 31), Resume::Within(30));
+    }
+
+    #[test]
+    fn a_last_range_whose_beginning_has_expired_stops_the_group() {
+        assert_eq!(resume_after(None, 15).unwrap(), 15);
+        assert_eq!(resume_after(Some(&intent(14)), 15).unwrap(), 15);
+        let stop = resume_after(Some(&intent(15)), 15).unwrap_err();
+        assert!(matches!(stop, Stop::Expired { first: 10, last: 15, oldest: 15 }));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use afflux_schemas::identity::Identity;
 use afflux_schemas::otlp::logs::{LogRecordView, LogsView};
 use afflux_schemas::otlp::trace::{SpanView, TracesView};
 use afflux_schemas::otlp::{canonical, validate};
-use afflux_schemas::topics::HEADER_CLUSTER;
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_TENANT};
 
 use super::layout::{Hour, Place};
 use super::pressure::{Charge, Usage};
@@ -22,6 +22,8 @@ use super::table::Table;
 pub(crate) struct Chunk {
     /// A valid request in canonical form.
     bytes: Vec<u8>,
+    /// The tenant, empty where the record names none.
+    tenant: Box<[u8]>,
     groups: Vec<Group>,
     /// Counts the bytes until no row needs them.
     _charge: Charge,
@@ -91,10 +93,11 @@ pub(crate) fn scan(
         (false, Table::Spans) => canonical::traces(value)?.to_vec(),
         (false, Table::Logs) => canonical::logs(value)?.to_vec(),
     };
-    let header = record.headers.get(HEADER_CLUSTER).and_then(|name| std::str::from_utf8(name).ok());
+    let header = |name| record.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
+    let tenant = header(HEADER_TENANT).unwrap_or_default().as_bytes().into();
     let mut scanner = Scanner {
         bytes: &bytes,
-        header: header.filter(|name| !name.is_empty()),
+        header: header(HEADER_CLUSTER).filter(|name| !name.is_empty()),
         default_cluster,
         groups: Vec::new(),
         places: Vec::new(),
@@ -106,7 +109,7 @@ pub(crate) fn scan(
     }
     let Scanner { groups, places, .. } = scanner;
     let charge = usage.hold(bytes.len() + checked.items as usize * size_of::<Row>());
-    Ok(Scan { chunk: Arc::new(Chunk { bytes, groups, _charge: charge }), places, items: checked.items })
+    Ok(Scan { chunk: Arc::new(Chunk { bytes, tenant, groups, _charge: charge }), places, items: checked.items })
 }
 
 struct Scanner<'a> {
@@ -231,6 +234,8 @@ pub(crate) struct Context<'a> {
     pub(crate) resource_schema_url: &'a [u8],
     /// Schema URL of the scope.
     pub(crate) scope_schema_url: &'a [u8],
+    /// The tenant; empty where there is none.
+    pub(crate) tenant: &'a [u8],
 }
 
 impl Rows {
@@ -281,6 +286,7 @@ impl Rows {
                 scope: part(&group.scope),
                 resource_schema_url: part(&group.resource_schema_url),
                 scope_schema_url: part(&group.scope_schema_url),
+                tenant: &chunk.tenant,
             })
         })
     }

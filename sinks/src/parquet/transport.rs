@@ -67,7 +67,7 @@ pub trait Upload: Send + Sync {
 }
 
 /// Opens the store that a configuration names, and the path of the base within it.
-pub fn open(config: &ParquetConfig) -> Result<(Arc<dyn Store>, Path), ParquetError> {
+pub(super) fn open(config: &ParquetConfig) -> Result<(Arc<dyn Store>, Path), ParquetError> {
     Ok(match config.target()? {
         Target::Directory(directory) => (Arc::new(LocalStore::open(&directory)?), Path::default()),
         Target::S3 { bucket, prefix } => (Arc::new(RemoteStore::s3(&bucket, &config.s3)?), prefix),

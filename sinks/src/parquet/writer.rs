@@ -88,8 +88,6 @@ pub(crate) enum Request {
     Position { reply: oneshot::Sender<Result<Option<u64>, BusError>> },
     /// Show, or do not show any more, why this partition makes no progress.
     Problem(Option<String>),
-    /// Leave the group and join it again, so that all partitions are read from their committed positions.
-    Restart(&'static str),
 }
 
 /// A writer's line to the sink.
@@ -123,7 +121,10 @@ impl Line {
         let mut trouble = Trouble::new(self);
         loop {
             match self.ask(|reply| Request::Commit { next, reply }).await? {
-                Ok(()) => return Ok(trouble.over()),
+                Ok(()) => {
+                    trouble.over();
+                    return Ok(());
+                }
                 Err(BusError::Fenced { .. } | BusError::Restarted { .. }) => return Err(Interrupt::Gone),
                 Err(error) => trouble.wait("commit", &error, error.class()).await,
             }
@@ -144,28 +145,31 @@ impl Line {
             }
         }
     }
+}
 
-    /// Tries until the store has done it. Only an upload that is gone is given up.
-    pub(crate) async fn persist<T>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, StoreError>,
-    ) -> Result<T, Interrupt> {
-        let mut trouble = Trouble::new(self);
+/// Tries until the store has done it, and gives its answer. Only an upload that is gone is given up.
+///
+/// A macro, since the compiler cannot yet see that a future with an asynchronous closure in it is `Send`.
+macro_rules! persist {
+    ($line:expr, $attempt:expr) => {{
+        let mut trouble = $crate::parquet::writer::Trouble::new($line);
         loop {
-            match attempt().await {
+            match $attempt.await {
                 Ok(done) => {
                     trouble.over();
-                    return Ok(done);
+                    break Ok(done);
                 }
-                Err(StoreError::UploadGone { path }) => {
-                    tracing::warn!(%path, "an upload is gone, reading its range again");
-                    return Err(Interrupt::Restart("upload_gone"));
+                Err(error) => {
+                    if let Err(interrupt) = trouble.store(&error).await {
+                        break Err(interrupt);
+                    }
                 }
-                Err(error) => trouble.wait(error.reason(), &error, error.class()).await,
             }
         }
-    }
+    }};
 }
+
+pub(crate) use persist;
 
 /// Failures of one operation in a row: waits between them and what is said about them.
 pub(crate) struct Trouble<'a> {
@@ -184,11 +188,16 @@ impl<'a> Trouble<'a> {
     }
 
     /// Counts and reports a failure, and waits until the next attempt is due.
-    pub(crate) async fn wait(&mut self, reason: &'static str, error: &dyn std::error::Error, class: ErrorClass) {
+    pub(crate) async fn wait(
+        &mut self,
+        reason: &'static str,
+        error: &(dyn std::error::Error + Sync),
+        class: ErrorClass,
+    ) {
         self.failures += 1;
         self.line.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason }).inc();
         let partition = &self.line.partition;
-        tracing::warn!(%partition, failures = self.failures, reason, error, "attempt failed, trying again");
+        tracing::warn!(%partition, failures = self.failures, reason, %error, "attempt failed, trying again");
         let permanent = !matches!(class, ErrorClass::Transient(_));
         if permanent || self.failures >= PATIENCE {
             self.line.tell(Request::Problem(Some(format!("{partition}: {error}"))));
@@ -198,6 +207,16 @@ impl<'a> Trouble<'a> {
             ErrorClass::Transient(delay) => self.transient.wait(delay).await,
             ErrorClass::Permanent | ErrorClass::Fatal => self.permanent.wait(None).await,
         }
+    }
+
+    /// Treats an error of the store: waits, unless nothing can come of another attempt.
+    pub(crate) async fn store(&mut self, error: &StoreError) -> Result<(), Interrupt> {
+        if let StoreError::UploadGone { path } = error {
+            tracing::warn!(%path, "an upload is gone, its range is read again");
+            return Err(Interrupt::Restart("upload_gone"));
+        }
+        self.wait(error.reason(), error, error.class()).await;
+        Ok(())
     }
 
     /// Takes the report back, if there was one.
