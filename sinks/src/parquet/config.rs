@@ -147,7 +147,7 @@ impl ParquetConfig {
         }
         if let Some(rest) = self.url.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            let prefix = Path::parse(prefix).map_err(|_| wrong())?;
+            let prefix = Path::parse(prefix).ok().filter(|_| !prefix.starts_with('/')).ok_or_else(wrong)?;
             return if bucket.is_empty() { Err(wrong()) } else { Ok(Target::S3 { bucket: bucket.into(), prefix }) };
         }
         let is_directory = !self.url.is_empty() && !self.url.contains("://");

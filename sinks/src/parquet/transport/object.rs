@@ -33,6 +33,11 @@ impl<T> RemoteStore<T> {
     pub fn new(inner: T) -> Self {
         Self { inner: Arc::new(inner) }
     }
+
+    /// The store underneath.
+    pub fn inner(&self) -> &T {
+        &self.inner
+    }
 }
 
 impl RemoteStore<object_store::aws::AmazonS3> {
@@ -112,7 +117,7 @@ impl<T: ObjectStore + MultipartStore> Store for RemoteStore<T> {
 
     async fn upload(&self, path: &Path) -> Result<Box<dyn Upload>, StoreError> {
         let id = self.inner.create_multipart(path).await.map_err(|error| classify("begin upload of", path, &error))?;
-        Ok(Box::new(RemoteUpload { store: Arc::clone(&self.inner), path: path.clone(), id, parts: Vec::new() }))
+        Ok(Box::new(RemoteUpload { store: Arc::clone(&self.inner), path: path.clone(), id, parts: Vec::new(), size: 0 }))
     }
 }
 
@@ -121,15 +126,18 @@ struct RemoteUpload<T> {
     path: Path,
     id: MultipartId,
     parts: Vec<PartId>,
+    /// Bytes of the parts.
+    size: u64,
 }
 
 #[async_trait]
 impl<T: ObjectStore + MultipartStore> Upload for RemoteUpload<T> {
     async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let index = self.parts.len();
+        let (index, len) = (self.parts.len(), bytes.len() as u64);
         match self.store.put_part(&self.path, &self.id, index, PutPayload::from(bytes)).await {
             Ok(part) => {
                 self.parts.push(part);
+                self.size += len;
                 Ok(())
             }
             Err(Error::NotFound { .. }) => Err(StoreError::UploadGone { path: self.path.clone() }),
@@ -138,19 +146,20 @@ impl<T: ObjectStore + MultipartStore> Upload for RemoteUpload<T> {
     }
 
     async fn complete(&mut self) -> Result<(), StoreError> {
-        match self.store.complete_multipart(&self.path, &self.id, self.parts.clone()).await {
-            Ok(_) => Ok(()),
-            // A completion whose answer got lost looks like this the next time. Whoever completed the file, its
-            // rows are those of the range.
-            Err(error @ Error::NotFound { .. }) => match self.store.head(&self.path).await {
-                Ok(_) => Ok(()),
-                Err(Error::NotFound { .. }) => {
-                    absent("complete", &self.path, &error)?;
-                    Err(StoreError::UploadGone { path: self.path.clone() })
-                }
-                Err(error) => Err(classify("look for", &self.path, &error)),
-            },
-            Err(error) => Err(classify("complete", &self.path, &error)),
+        let error = match self.store.complete_multipart(&self.path, &self.id, self.parts.clone()).await {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        // It may have happened and its answer got lost; then the upload is gone and the file is there. Whoever
+        // completed the file, its rows are those of the range.
+        let gone = matches!(error, Error::NotFound { .. });
+        match self.store.head(&self.path).await {
+            Ok(found) if gone || found.size == self.size => Ok(()),
+            Err(Error::NotFound { .. }) if gone => {
+                absent("complete", &self.path, &error)?;
+                Err(StoreError::UploadGone { path: self.path.clone() })
+            }
+            _ => Err(classify("complete", &self.path, &error)),
         }
     }
 
