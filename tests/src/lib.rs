@@ -1,1 +1,5 @@
-//! tests
+//! Peers that the end-to-end suites run against: real servers, started on free ports of the loopback with a
+//! fresh directory, and stopped again.
+
+pub mod kafka;
+mod watchdog;

@@ -1,0 +1,1 @@
+//! End-to-end suites: the real thing against real peers.
