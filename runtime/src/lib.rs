@@ -5,6 +5,7 @@ pub mod admin;
 pub mod budget;
 pub mod component;
 pub mod config;
+pub mod dead_letter;
 pub mod logging;
 pub mod metrics;
 
