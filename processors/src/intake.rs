@@ -73,11 +73,7 @@ pub fn open(
         return Ok(());
     }
     let fallback = source_prefix(&record.from.topic, base_topic).map_or_else(|| default_cluster.clone(), Arc::from);
-    let groups = match signal {
-        Signal::Spans => split::traces_by_cluster(value),
-        Signal::Logs => split::logs_by_cluster(value),
-    };
-    for group in groups {
+    for group in split::by_cluster(&value) {
         let cluster = group.cluster.map_or_else(|| fallback.clone(), |name| name.as_str().into());
         envelope(group.value, group.items, cluster);
     }

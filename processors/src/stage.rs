@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::chain::Chain;
 use crate::config::ProcessorsConfig;
-use crate::work::{Partitions, Work};
+use crate::merge::Merger;
+use crate::work::{DeadLetters, Path, Work};
 
 /// Name of the stage in metrics and `/status`.
 pub const NAME: &str = "processors";
@@ -39,7 +40,7 @@ impl ProcessorStage {
 
     /// The consumer group, and the topics it reads: what lag is reported for.
     pub fn group(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        (self.config.group.as_str().into(), vec![self.topics.ingest_spans(), self.topics.ingest_logs()])
+        (self.config.group.as_str().into(), vec![self.topics.ingest_spans().into(), self.topics.ingest_logs().into()])
     }
 
     fn consumer_config(&self) -> ConsumerConfig {
@@ -52,7 +53,7 @@ impl ProcessorStage {
     }
 
     /// Connects; waits for a bus that is down.
-    async fn connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Partitions), BusError> {
+    async fn connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             let error = match self.try_connect(context).await {
@@ -68,14 +69,24 @@ impl ProcessorStage {
         }
     }
 
-    async fn try_connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Partitions), BusError> {
+    async fn try_connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
         let producer = context.bus.producer().await?;
-        let partitions = Partitions {
-            spans: producer.partitions(&self.topics.spans()).await?,
-            logs: producer.partitions(&self.topics.logs()).await?,
-            dead_letters: producer.partitions(&self.topics.dead_letters()).await?,
+        let path = |signal, ingest: String, partitions| Path {
+            signal,
+            ingest: ingest.into(),
+            partitions,
+            chain: Chain::default(),
         };
-        Ok((context.bus.consumer(self.consumer_config()).await?, partitions))
+        let (spans, logs, dead_letters) = (self.topics.spans(), self.topics.logs(), self.topics.dead_letters());
+        let paths = [
+            path(Signal::Spans, self.topics.ingest_spans(), producer.partitions(&spans).await?),
+            path(Signal::Logs, self.topics.ingest_logs(), producer.partitions(&logs).await?),
+        ];
+        let partitions = producer.partitions(&dead_letters).await?;
+        let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
+        let merger = Merger::new(spans.into(), logs.into());
+        let work = Work::new(paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
+        Ok((context.bus.consumer(self.consumer_config()).await?, work))
     }
 }
 
@@ -94,20 +105,12 @@ impl Component for ProcessorStage {
     }
 
     async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError> {
-        let (consumer, partitions) = match self.connect(&context).await {
+        let (consumer, work) = match self.connect(&context).await {
             Ok(connected) => connected,
             Err(BusError::Closed) if context.shutdown.is_cancelled() => return Ok(()),
             Err(error) => return Err(ComponentError::new(NAME, error)),
         };
         context.health.set(State::Ready);
-        let chain = |signal| (signal, Chain::default());
-        let work = Work::new(
-            [chain(Signal::Spans), chain(Signal::Logs)],
-            self.topics.clone(),
-            partitions,
-            self.cluster.clone(),
-            context.metrics.clone(),
-        );
         let mut running = Running { consumer, work, commit: self.config.commit.clone(), context, due: None };
         let result = running.run().await;
         running.context.health.set(State::Stopped);

@@ -7,20 +7,11 @@ use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
 use afflux_runtime::dead_letter::dead_letter;
 use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
 use afflux_runtime::{Metrics, Signal};
-use afflux_schemas::topics::Topics;
 
 use crate::chain::{Chain, Envelope};
 use crate::intake;
 use crate::merge::Merger;
 use crate::stage::NAME;
-
-/// Partition counts of the topics that the stage writes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Partitions {
-    pub(crate) spans: u32,
-    pub(crate) logs: u32,
-    pub(crate) dead_letters: u32,
-}
 
 /// One transaction.
 #[derive(Debug, Default)]
@@ -37,11 +28,26 @@ struct Tally {
     bytes: u64,
 }
 
+/// The way of one signal through the stage.
+pub(crate) struct Path {
+    pub(crate) signal: Signal,
+    /// Topic that it is read from, without a source prefix.
+    pub(crate) ingest: Arc<str>,
+    /// Partitions of the topic that it goes to.
+    pub(crate) partitions: u32,
+    pub(crate) chain: Chain,
+}
+
+/// Where dead letters go.
+pub(crate) struct DeadLetters {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partitions: u32,
+}
+
 /// What is in hand since the last commit.
 pub(crate) struct Work {
-    chains: [(Signal, Chain); 2],
-    topics: Topics,
-    partitions: Partitions,
+    paths: [Path; 2],
+    dead_letters: DeadLetters,
     cluster: Arc<str>,
     metrics: Arc<Metrics>,
     merger: Merger,
@@ -52,15 +58,14 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(
-        chains: [(Signal, Chain); 2],
-        topics: Topics,
-        partitions: Partitions,
+        paths: [Path; 2],
+        merger: Merger,
+        dead_letters: DeadLetters,
         cluster: Arc<str>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let merger = Merger::new(topics.spans(), topics.logs());
         let (dead, next, tallies) = (Vec::new(), BTreeMap::new(), Default::default());
-        Self { chains, topics, partitions, cluster, metrics, merger, dead, next, tallies }
+        Self { paths, dead_letters, cluster, metrics, merger, dead, next, tallies }
     }
 
     /// Bytes read since the last commit.
@@ -70,30 +75,26 @@ impl Work {
 
     /// Processes one record. A refused one becomes a dead letter within the same transaction (D7).
     pub(crate) fn take(&mut self, record: Received) {
-        let index = usize::from(record.from.topic.ends_with(&*self.topics.ingest_logs()));
+        let index = usize::from(record.from.topic.ends_with(&*self.paths[1].ingest));
         self.tallies[index].bytes += record.size() as u64;
         self.next.insert(record.from.clone(), (record.generation, record.offset + 1));
         if let Err(refused) = self.process(&record, index) {
             tracing::error!(partition = %record.from, offset = record.offset, error = %refused, "record refused");
             let labels = ReasonLabels { component: NAME, reason: refused.reason() };
             self.metrics.dead_letters.get_or_create(&labels).inc();
-            let (topic, partitions) = (self.topics.dead_letters(), self.partitions.dead_letters);
+            let DeadLetters { topic, partitions } = &self.dead_letters;
             let error = refused.to_string();
-            self.dead.push(dead_letter(&record, topic, partitions, NAME, refused.reason(), &error));
+            self.dead.push(dead_letter(&record, topic.clone(), *partitions, NAME, refused.reason(), &error));
         }
     }
 
     fn process(&mut self, record: &Received, index: usize) -> Result<(), intake::Refused> {
-        let (signal, base, partitions) = match index {
-            0 => (Signal::Spans, self.topics.ingest_spans(), self.partitions.spans),
-            _ => (Signal::Logs, self.topics.ingest_logs(), self.partitions.logs),
-        };
-        let (chain, merger, tally) = (&mut self.chains[index].1, &mut self.merger, &mut self.tallies[index]);
-        intake::open(record, signal, &base, &self.cluster, |envelope: Envelope| {
+        let Path { signal, ingest, partitions, chain } = &mut self.paths[index];
+        let partition = record.from.partition % *partitions;
+        let (merger, tally) = (&mut self.merger, &mut self.tallies[index]);
+        intake::open(record, *signal, ingest, &self.cluster, |envelope: Envelope| {
             tally.items += envelope.items;
-            chain.process(envelope, &mut |out| {
-                merger.push(out, &record.from, record.offset, record.from.partition % partitions);
-            });
+            chain.process(envelope, &mut |out| merger.push(out, &record.from, record.offset, partition));
         })
     }
 
@@ -113,8 +114,8 @@ impl Work {
 
     /// Counts a committed transaction.
     pub(crate) fn settled(&self, batch: &Batch) {
-        for ((signal, _), tally) in self.chains.iter().zip(&batch.tallies) {
-            let labels = ComponentLabels { component: NAME, signal: signal.as_str() };
+        for (path, tally) in self.paths.iter().zip(&batch.tallies) {
+            let labels = ComponentLabels { component: NAME, signal: path.signal.as_str() };
             self.metrics.settled_items.get_or_create(&labels).inc_by(tally.items);
             self.metrics.settled_bytes.get_or_create(&labels).inc_by(tally.bytes);
         }
