@@ -1,5 +1,6 @@
 //! Peers that the end-to-end suites run against: real servers, started on free ports of the loopback with a
 //! fresh directory, and stopped again.
 
+pub mod afflux;
 pub mod kafka;
 mod watchdog;
