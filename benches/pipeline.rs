@@ -73,6 +73,7 @@ async fn run(kind: &str, bus: &str, requests: &[Bytes], spans: u64) -> Result<()
             .config(bus)
             .env("AFFLUX__BUS__LOCAL__DIR", dir.path().join("bus").display().to_string())
             .env("AFFLUX__SINKS__PARQUET__URL", dir.path().join("lake").display().to_string())
+            .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "10s")
             .env("AFFLUX__LOG__LEVEL", "warn")
     };
 

@@ -3,4 +3,6 @@
 
 pub mod afflux;
 pub mod kafka;
+pub mod load;
+pub mod python;
 mod watchdog;
