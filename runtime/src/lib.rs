@@ -6,6 +6,7 @@ pub mod backoff;
 pub mod budget;
 pub mod component;
 pub mod config;
+pub mod dead_letter;
 pub mod logging;
 pub mod metrics;
 

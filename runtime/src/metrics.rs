@@ -96,6 +96,8 @@ metrics! {
     refused_requests: Family<ReasonLabels, Counter> = "refused_requests",
     /// Items dropped on purpose, by reason.
     dropped_items: Family<ReasonLabels, Counter> = "dropped_items",
+    /// Records that could not be delivered and went to the dead letters, by reason.
+    dead_letters: Family<ReasonLabels, Counter> = "dead_letters",
     /// Items that a processor or sink took from the bus and settled.
     settled_items: Family<ComponentLabels, Counter> = "settled_items",
     /// Record bytes that a processor or sink took from the bus and settled.
