@@ -21,8 +21,8 @@ pub enum Place {
         /// Column, in characters.
         column: u64,
     },
-    /// In that environment variable.
-    Env(Arc<str>),
+    /// In that environment variable or command-line option.
+    Source(Arc<str>),
 }
 
 impl fmt::Display for Place {
@@ -30,7 +30,7 @@ impl fmt::Display for Place {
         match self {
             Self::File { name, line: 0, .. } => f.write_str(name),
             Self::File { name, line, column } => write!(f, "{name}:{line}:{column}"),
-            Self::Env(name) => f.write_str(name),
+            Self::Source(name) => f.write_str(name),
         }
     }
 }

@@ -143,6 +143,30 @@ fn the_environment_overrides_the_file_in_any_case() {
 }
 
 #[test]
+fn fallbacks_stand_below_the_file_and_the_environment() {
+    let with = |text: &str, env: &[(&str, &str)]| {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Loader::new("sample.yaml", text)
+            .env(env)
+            .fallback("dir", "/data/x", "--data-dir")
+            .fallback("receiver.grpc.address", "a:1", "up")
+            .same_as("kafka.options.client", "cluster")
+            .load::<Sample>()
+    };
+    let sample = with("receiver:\n", &[]).unwrap();
+    assert_eq!(sample.dir.as_deref(), Some(std::path::Path::new("/data/x")));
+    assert_eq!(sample.receiver.on().unwrap().grpc.address.as_deref(), Some("a:1"));
+    assert!(sample.kafka.options.is_empty(), "a key follows only what is said");
+    let sample = with("dir: /mine\nreceiver: {grpc: {address: b:2}}", &[("AFFLUX__CLUSTER", "c")]).unwrap();
+    assert_eq!(sample.dir.as_deref(), Some(std::path::Path::new("/mine")));
+    assert_eq!(sample.receiver.on().unwrap().grpc.address.as_deref(), Some("b:2"));
+    assert_eq!(sample.kafka.options["client"], "c");
+    assert_eq!(with("receiver: false", &[]).unwrap().receiver, Section::Off);
+    let error = Loader::new("x", "").fallback("limit", "much", "--limit").load::<Sample>().unwrap_err();
+    assert!(error.to_string().starts_with("--limit: `limit` is `much`"), "{error}");
+}
+
+#[test]
 fn the_commented_default_sets_every_key_and_loads_to_the_default() {
     let text = commented_default::<Sample>().unwrap();
     assert_eq!(read(&text, &[]).unwrap(), Sample::default(), "{text}");

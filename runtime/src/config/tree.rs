@@ -67,7 +67,7 @@ impl Node {
         let mut variables: Vec<_> = env.into_iter().filter(|(name, _)| ours(name)).collect();
         variables.sort();
         for (name, text) in variables {
-            let place = Place::Env(name.as_str().into());
+            let place = Place::Source(name.as_str().into());
             let mut shape = Some(shape.clone());
             let mut path = Vec::new();
             for segment in name[ENV_PREFIX.len()..].split("__") {
@@ -100,6 +100,41 @@ impl Node {
                 entries.push(Entry { key: first.clone(), place, value });
             }
         }
+    }
+
+    /// The value at a path, unless it is missing or empty.
+    pub(super) fn said(&self, path: &str) -> Option<&Node> {
+        let found = path.split('.').try_fold(self, |node, key| match &node.kind {
+            Kind::Map(entries) => entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value),
+            _ => None,
+        });
+        found.filter(|node| !matches!(node.kind, Kind::Null))
+    }
+
+    /// Sets a path that is not said. What is switched off (`false` on the way to it) stays off.
+    pub(super) fn set_unsaid(&mut self, path: &str, node: Node) {
+        let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
+        let way = self.deepest(&keys);
+        let open = matches!(way.kind, Kind::Map(_) | Kind::Null);
+        if open && self.said(path).is_none() {
+            self.set(&keys, node);
+        }
+    }
+
+    /// A tree whose values all come from one place.
+    pub(super) fn from_json(value: Value, place: &Place) -> Self {
+        let kind = match value {
+            Value::Null => Kind::Null,
+            Value::Bool(flag) => Kind::Bool(flag),
+            Value::Number(number) => Kind::Number(number),
+            Value::String(text) => Kind::Text(text),
+            Value::Array(items) => Kind::List(items.into_iter().map(|item| Self::from_json(item, place)).collect()),
+            Value::Object(entries) => {
+                let entry = |(key, value)| Entry { key, place: place.clone(), value: Self::from_json(value, place) };
+                Kind::Map(entries.into_iter().map(entry).collect())
+            }
+        };
+        Self { kind, place: place.clone() }
     }
 
     /// Fits scalars to their place: an empty value counts as absent unless null may stand there, and a bare
