@@ -1,11 +1,13 @@
 //! What can go wrong with a query, each with what to do about it.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use arrow_schema::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::parquet::errors::ParquetError;
 use datafusion::sql::sqlparser::parser::ParserError;
 
 /// Why a lake could not be opened or a query not be answered.
@@ -37,7 +39,7 @@ pub enum QueryError {
         location: String,
         /// The store's own error.
         #[source]
-        source: object_store::Error,
+        source: Cause,
     },
     /// A folder of a table is none that the lake's layout knows.
     #[error("folder {folder} does not name its {column}; expected cluster=NAME/date=YYYY-MM-DD/hour=HH below a table: move what does not belong there")]
@@ -82,14 +84,14 @@ pub enum QueryError {
         position: Option<(u64, u64)>,
         /// What DataFusion says.
         #[source]
-        source: DataFusionError,
+        source: Cause,
     },
     /// The statement would write or change settings.
     #[error("a query only reads; write a SELECT (or EXPLAIN, DESCRIBE, SHOW)")]
     ReadOnly {
         /// What DataFusion says.
         #[source]
-        source: DataFusionError,
+        source: Cause,
     },
     /// A file cannot be read.
     #[error(transparent)]
@@ -101,11 +103,11 @@ pub enum QueryError {
         limit: usize,
         /// Who asked for how much.
         #[source]
-        source: DataFusionError,
+        source: Cause,
     },
     /// The query failed on the way: an overflow, a failed cast, a full temporary disk.
     #[error("the query failed")]
-    Execution(#[source] DataFusionError),
+    Execution(#[source] Cause),
     /// A result cannot be converted to the output's format.
     #[error("the result cannot be written as {format}")]
     Encode {
@@ -113,7 +115,7 @@ pub enum QueryError {
         format: &'static str,
         /// What could not be converted.
         #[source]
-        source: ArrowError,
+        source: Cause,
     },
     /// The output cannot be written to.
     #[error("cannot write the result")]
@@ -126,49 +128,45 @@ impl QueryError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// What an error of planning means; `tables` are those that the lake has.
+    /// What an error of planning means.
     pub(crate) fn planning(error: DataFusionError) -> Self {
-        let position = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| {
-            let start = span.start;
-            (start.line, start.column)
-        });
-        let position = position.filter(|(line, _)| *line > 0);
+        let start = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
+        let position = start.filter(|start| start.line > 0).map(|start| (start.line, start.column));
         match inmost(&error) {
-            DataFusionError::SQL(parse, _) => Self::Syntax { message: parser_message(parse) },
-            DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
-                SchemaError::FieldNotFound { field, valid_fields } => {
+            DataFusionError::SQL(parse, _) => return Self::Syntax { message: parser_message(parse) },
+            DataFusionError::SchemaError(schema, _) => {
+                if let SchemaError::FieldNotFound { field, valid_fields } = schema.as_ref() {
                     let columns: Vec<String> = valid_fields.iter().map(|field| field.flat_name()).collect();
-                    let names = valid_fields.iter().map(|field| field.name.as_str());
-                    let near = near(&field.name, names);
-                    Self::UnknownColumn { name: field.flat_name(), position, near, columns }
+                    let near = near(&field.name, valid_fields.iter().map(|field| field.name.as_str()));
+                    return Self::UnknownColumn { name: field.flat_name(), position, near, columns };
                 }
-                _ => Self::Plan { position, source: error },
-            },
-            _ => Self::from_running(error, None).unwrap_or_else(|source| Self::Plan { position, source }),
+            }
+            _ => {}
         }
+        Self::ours(error).unwrap_or_else(|error| Self::Plan { position, source: error.into() })
     }
 
     /// What an error of running means; `limit` is the memory that the query may use.
     pub(crate) fn running(error: DataFusionError, limit: usize) -> Self {
-        Self::from_running(error, Some(limit)).unwrap_or_else(Self::Execution)
+        match inmost(&error) {
+            DataFusionError::ResourcesExhausted(_) => Self::Memory { limit, source: error.into() },
+            _ => Self::ours(error).unwrap_or_else(|error| Self::Execution(error.into())),
+        }
     }
 
-    fn from_running(error: DataFusionError, limit: Option<usize>) -> Result<Self, DataFusionError> {
-        match (inmost(&error), limit) {
-            (DataFusionError::ResourcesExhausted(_), Some(limit)) => Ok(Self::Memory { limit, source: error }),
-            (DataFusionError::External(external), _) => {
-                if let Some(file) = external.downcast_ref::<FileError>() {
-                    return Ok(Self::File(file.clone()));
-                }
-                match error {
-                    DataFusionError::External(external) => match external.downcast::<Self>() {
-                        Ok(ours) => Ok(*ours),
-                        Err(other) => Err(DataFusionError::External(other)),
-                    },
-                    other => Err(other),
-                }
-            }
-            _ => Err(error),
+    /// The error of this crate that went through DataFusion, where it is one.
+    fn ours(error: DataFusionError) -> Result<Self, DataFusionError> {
+        if let DataFusionError::External(external) = inmost(&error)
+            && let Some(file) = external.downcast_ref::<FileError>()
+        {
+            return Ok(Self::File(file.clone()));
+        }
+        match error {
+            DataFusionError::External(external) => match external.downcast::<Self>() {
+                Ok(ours) => Ok(*ours),
+                Err(other) => Err(DataFusionError::External(other)),
+            },
+            other => Err(other),
         }
     }
 }
@@ -187,14 +185,19 @@ pub struct FileError {
     pub file: Arc<str>,
     /// What went wrong in it.
     #[source]
-    pub source: Arc<DataFusionError>,
+    pub source: Cause,
 }
 
 impl FileError {
     /// `error` with the file's name, where it is about the file's bytes and not about the query.
     pub(crate) fn name(file: &Arc<str>, error: DataFusionError) -> DataFusionError {
         let of_bytes = match inmost(&error) {
-            DataFusionError::ParquetError(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => true,
+            // Predicates are evaluated while rows are decoded: what they fail on is the query's fault.
+            DataFusionError::ParquetError(parquet) => match parquet.as_ref() {
+                ParquetError::External(external) => !external.is::<ArrowError>(),
+                _ => true,
+            },
+            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => true,
             DataFusionError::ArrowError(arrow, _) => {
                 matches!(arrow.as_ref(), ArrowError::ParquetError(_) | ArrowError::IoError(..))
             }
@@ -203,7 +206,48 @@ impl FileError {
         if !of_bytes {
             return error;
         }
-        DataFusionError::External(Box::new(Self { file: Arc::clone(file), source: Arc::new(error) }))
+        DataFusionError::External(Box::new(Self { file: Arc::clone(file), source: Cause::from(error) }))
+    }
+}
+
+/// An error of a library beneath, in its own words.
+///
+/// It has no further source, because these libraries write their sources into their own text already.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn Error + Send + Sync>);
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.downcast_ref::<DataFusionError>() {
+            Some(error) => f.write_str(&error.strip_backtrace()),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
+impl Error for Cause {}
+
+impl From<DataFusionError> for Cause {
+    fn from(error: DataFusionError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl From<object_store::Error> for Cause {
+    fn from(error: object_store::Error) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl From<ArrowError> for Cause {
+    fn from(error: ArrowError) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl From<ParquetError> for Cause {
+    fn from(error: ParquetError) -> Self {
+        Self(Arc::new(error))
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::SchemaRef;
 use datafusion::common::config::Dialect;
 use datafusion::common::{DataFusionError, TableReference};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -45,7 +45,7 @@ impl Default for Options {
 /// A table of the lake, and the column that its rows' date and hour are made from.
 struct Table {
     name: &'static str,
-    columns: fn() -> Schema,
+    columns: fn() -> SchemaRef,
     time: &'static str,
 }
 
@@ -93,13 +93,13 @@ impl Lake {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
             .build_arc()
-            .map_err(QueryError::Execution)?;
-        let registered = ObjectStoreUrl::parse(REGISTERED).map_err(QueryError::Execution)?;
+            .map_err(QueryError::planning)?;
+        let registered = ObjectStoreUrl::parse(REGISTERED).map_err(QueryError::planning)?;
         runtime.register_object_store(registered.as_ref(), Arc::clone(&place.store));
         let context = SessionContext::new_with_config_rt(session_config(&options), runtime);
         for Table { name, columns, time } in TABLES {
             let table = LakeTable::new(place.clone(), registered.clone(), name, &columns(), time);
-            context.register_table(*name, Arc::new(table)).map_err(QueryError::Execution)?;
+            context.register_table(*name, Arc::new(table)).map_err(QueryError::planning)?;
         }
         Ok(Self { context, memory_limit: options.memory_limit })
     }
@@ -114,7 +114,7 @@ impl Lake {
             Err(error) => return Err(self.unknown_table(&error, tables).unwrap_or_else(|| QueryError::planning(error))),
         };
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-        reads.verify_plan(&plan).map_err(|source| QueryError::ReadOnly { source })?;
+        reads.verify_plan(&plan).map_err(|error| QueryError::ReadOnly { source: error.into() })?;
         let frame = self.context.execute_logical_plan(plan).await.map_err(QueryError::planning)?;
         let stream = frame.execute_stream().await.map_err(QueryError::planning)?;
         let schema = stream.schema();
@@ -154,3 +154,6 @@ fn session_config(options: &Options) -> SessionConfig {
     settings.execution.parquet.reorder_filters = true;
     config
 }
+
+#[cfg(test)]
+mod tests;

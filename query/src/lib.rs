@@ -9,6 +9,8 @@
 //! ```
 
 mod error;
+#[cfg(test)]
+mod fixture;
 mod lake;
 mod layout;
 mod list;
@@ -18,5 +20,5 @@ pub mod render;
 mod store;
 mod table;
 
-pub use error::{FileError, QueryError};
+pub use error::{Cause, FileError, QueryError};
 pub use lake::{Answer, DEFAULT_MEMORY_LIMIT, Lake, Options};

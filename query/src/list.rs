@@ -59,7 +59,7 @@ fn listings(
         let listed = place.store.list_with_delimiter(Some(&path)).await;
         listed
             .map(|listed| (folder, listed))
-            .map_err(|source| QueryError::Store { location: place.name_of(&path), source })
+            .map_err(|error| QueryError::Store { location: place.name_of(&path), source: error.into() })
     };
     Box::pin(stream::iter(folders).map(list).buffered(CONCURRENT_LISTINGS))
 }

@@ -161,5 +161,3 @@ fn timestamp(data_type: &DataType, nanos: i64) -> Option<ScalarValue> {
     }
 }
 
-#[cfg(test)]
-mod tests;

@@ -46,7 +46,7 @@ impl Place {
             return Err(QueryError::NoLake { url: url.into(), reason: reason.into(), hint: lake_nearby(&dir) });
         }
         let store = LocalFileSystem::new_with_prefix(&dir)
-            .map_err(|source| QueryError::Store { location: url.into(), source })?;
+            .map_err(|error| QueryError::Store { location: url.into(), source: error.into() })?;
         Ok(Self { store: Arc::new(store), base: Path::default(), url: trimmed(url) })
     }
 
@@ -66,7 +66,7 @@ impl Place {
         let builder = if plain { builder.with_allow_http(true) } else { builder };
         let store = builder
             .build()
-            .map_err(|source| QueryError::Store { location: url.into(), source })?;
+            .map_err(|error| QueryError::Store { location: url.into(), source: error.into() })?;
         Ok(Self { store: Arc::new(store), base, url: trimmed(url) })
     }
 
@@ -85,7 +85,7 @@ impl Place {
             .store
             .list_with_delimiter(Some(&self.base))
             .await
-            .map_err(|source| QueryError::Store { location: self.url.to_string(), source })?;
+            .map_err(|error| QueryError::Store { location: self.url.to_string(), source: error.into() })?;
         if listed.common_prefixes.is_empty() && listed.objects.is_empty() && self.is_remote() {
             return Err(QueryError::NoLake {
                 url: self.url.to_string(),
@@ -144,3 +144,6 @@ pub(crate) fn decode_percent(text: &str) -> Option<String> {
     }
     String::from_utf8(decoded).ok()
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,7 +47,9 @@ impl LakeTable {
     /// column that date and hour are made from.
     pub(crate) fn new(place: Place, registered: ObjectStoreUrl, name: &str, columns: &Schema, time: &str) -> Self {
         let of_path = |field: &&Arc<Field>| Level::ALL.iter().any(|level| level.column() == field.name());
-        let of_file: Vec<_> = columns.fields().iter().filter(|field| !of_path(field)).cloned().collect();
+        // Nullable, whatever the writer promises: files written before a column was added lack it.
+        let optional = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
+        let of_file: Vec<_> = columns.fields().iter().filter(|field| !of_path(field)).map(optional).collect();
         let file = transform_schema_to_view(&Schema::new(of_file));
         let path = Level::ALL.iter().map(|level| Arc::new(level.field())).collect::<Vec<_>>();
         let columns = TableSchema::builder(Arc::new(file)).with_table_partition_cols(path).build();
@@ -116,3 +118,6 @@ impl TableProvider for LakeTable {
         Ok(DataSourceExec::from_data_source(config))
     }
 }
+
+#[cfg(test)]
+mod tests;

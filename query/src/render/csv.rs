@@ -14,7 +14,7 @@ use crate::lake::Answer;
 
 /// Writes a header and one record per row. Maps, lists and structs are JSON within their field; null is empty.
 pub async fn csv(answer: Answer, out: &mut impl Write) -> Result<u64, QueryError> {
-    let encode = |source| QueryError::Encode { format: "CSV", source };
+    let encode = |error: ArrowError| QueryError::Encode { format: "CSV", source: error.into() };
     let mut rows = 0;
     let mut batches = answer.batches;
     out.write_all(&encoded(&RecordBatch::new_empty(answer.schema), true).map_err(encode)?)?;

@@ -51,7 +51,7 @@ pub async fn table(answer: Answer, out: &mut impl Write, options: &TableOptions)
         let room = options.max_rows - rows.len();
         more = batch.num_rows() > room;
         let shown = batch.slice(0, room.min(batch.num_rows()));
-        rows.extend(cells(&shown).map_err(|source| QueryError::Encode { format: "a table", source })?);
+        rows.extend(cells(&shown).map_err(|error: ArrowError| QueryError::Encode { format: "a table", source: error.into() })?);
         if more {
             break;
         }
