@@ -8,6 +8,9 @@ mod text;
 pub mod trace;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use bytes::Bytes;
 
 /// Joins serialized export requests of one signal into one that holds what all of them hold, in order.

@@ -14,7 +14,7 @@ use super::*;
 const PARTITIONS: u32 = 2;
 
 async fn bus(dir: &std::path::Path) -> Arc<dyn Bus> {
-    let bus = LocalBus::open(LocalConfig { dir: dir.to_owned(), ..LocalConfig::default() }).unwrap();
+    let bus = LocalBus::open(LocalConfig::new(dir)).unwrap();
     let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
     let specs: Vec<_> = Topics::default()
         .all()
@@ -43,8 +43,12 @@ async fn run_once(bus: &Arc<dyn Bus>) -> Arc<Metrics> {
     let metrics = Arc::new(Metrics::new());
     let shutdown = CancellationToken::new();
     shutdown.cancel();
-    let context =
-        Context { bus: bus.clone(), metrics: metrics.clone(), health: HealthTable::default().component(NAME), shutdown };
+    let context = Context {
+        bus: bus.clone(),
+        metrics: metrics.clone(),
+        health: HealthTable::default().component(NAME),
+        shutdown,
+    };
     let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
     Box::new(stage).run(context).await.unwrap();
     metrics
@@ -83,9 +87,14 @@ async fn what_was_ingested_comes_out_once_with_its_identity_through_restarts() {
         .iter()
         .map(|r| {
             let request = ExportTraceServiceRequest::decode(r.value.clone().unwrap()).unwrap();
-            let names: Vec<_> =
-                request.resource_spans.iter().map(|r| r.scope_spans[0].spans[0].name.clone()).collect();
-            (r.from.partition, names.concat(), header(r, HEADER_CLUSTER), header(r, HEADER_ITEMS), header(r, HEADER_SOURCE))
+            let names: Vec<_> = request.resource_spans.iter().map(|r| r.scope_spans[0].spans[0].name.clone()).collect();
+            (
+                r.from.partition,
+                names.concat(),
+                header(r, HEADER_CLUSTER),
+                header(r, HEADER_ITEMS),
+                header(r, HEADER_SOURCE),
+            )
         })
         .collect();
     let expected = [(0, "c", "1", "afflux.ingest.spans/0/0-0"), (1, "ab", "2", "afflux.ingest.spans/1/0-1")]
