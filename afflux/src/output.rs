@@ -38,7 +38,8 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// A count, in a form that fits a column: `950`, `12,345`, `1.2M`.
 pub(crate) fn count(n: f64) -> String {
-    match n {
+    // The sum of nothing is -0.
+    match n + 0.0 {
         n if n >= 1e12 => format!("{:.1}T", n / 1e12),
         n if n >= 1e9 => format!("{:.1}G", n / 1e9),
         n if n >= 1e6 => format!("{:.1}M", n / 1e6),
