@@ -45,6 +45,7 @@ fn unknown(place: &Place, path: &[&str], shape: &Shape<'_>, root: &Shape<'_>) ->
         .map(|(_, key)| parents.iter().copied().chain([key]).collect::<Vec<_>>().join("."));
     let hint = match nearest.or_else(|| elsewhere(name, root)) {
         Some(key) => format!("did you mean `{key}`?"),
+        None if here.is_empty() => "no key is known here".into(),
         None => format!("known here: {}", here.join(", ")),
     };
     ConfigError::UnknownKey { place: place.clone(), path: path.join("."), hint }

@@ -23,7 +23,7 @@ impl Sample {
 /// The samples in an OpenMetrics text, comments left out.
 ///
 /// A family's children cannot be listed otherwise: the client library only looks them up by their labels.
-pub fn parse(text: &str) -> Vec<Sample> {
+pub(super) fn parse(text: &str) -> Vec<Sample> {
     text.lines().filter(|line| !line.starts_with('#')).filter_map(parse_line).collect()
 }
 
