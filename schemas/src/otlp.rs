@@ -6,6 +6,7 @@ pub mod logs;
 pub mod split;
 mod text;
 pub mod trace;
+mod unique;
 pub mod validate;
 
 #[cfg(test)]

@@ -93,11 +93,12 @@ proptest! {
         accepted(&TRACE, &bytes)?;
         prop_assert!(validate::traces(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&TRACES, &bytes, &mut dice);
+        let scrambled = scramble(&TRACES, &bytes, &mut dice);
         accepted(&TRACE, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            TRACE.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            TRACE.agrees(&damaged)?;
         }
     }
 
@@ -107,11 +108,12 @@ proptest! {
         accepted(&LOG, &bytes)?;
         prop_assert!(validate::logs(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&LOGS, &bytes, &mut dice);
+        let scrambled = scramble(&LOGS, &bytes, &mut dice);
         accepted(&LOG, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            LOG.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            LOG.agrees(&damaged)?;
         }
     }
 }
@@ -121,9 +123,8 @@ proptest! {
 
     #[test]
     fn any_fields_are_accepted_or_refused_as_prost_does(seed in any::<u64>()) {
-        let bytes = soup(&mut Dice(seed), 7);
-        TRACE.agrees(&bytes)?;
-        LOG.agrees(&bytes)?;
+        TRACE.agrees(&soup(&TRACES, &mut Dice(seed), 9))?;
+        LOG.agrees(&soup(&LOGS, &mut Dice(seed), 9))?;
     }
 }
 
