@@ -1,5 +1,6 @@
 //! OTLP requests as bytes: views, validation, splitting and joining without decoding.
 
+pub mod block;
 pub mod canonical;
 pub mod common;
 pub mod logs;

@@ -142,3 +142,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_error_says_where_in_the_request_and_why() {
+    // A span whose name, its last field, is not UTF-8.
+    let bytes = [0x0a, 8, 0x12, 6, 0x12, 4, 0x30, 1, 0x2a, 0];
+    assert!(validate::traces(&bytes).is_ok());
+    let mut bytes = [0x0a, 10, 0x12, 8, 0x12, 6, 0x30, 1, 0x2a, 2, 0xc3, 0x28];
+    let text = |bytes: &[u8]| validate::traces(bytes).unwrap_err().to_string();
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: field 5 is not UTF-8");
+    bytes[9] = 3;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: a field reaches past the end of its message");
+    bytes[6] = 0x32;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 6: field 6 has wire type 2 instead of 0");
+    bytes[4] = 0x14;
+    assert_eq!(text(&bytes), "malformed protobuf in ScopeSpans at byte 4: field 2 has wire type 4 instead of 2");
+}
