@@ -1,1 +1,3 @@
-//! producers
+//! What puts telemetry on the bus.
+
+pub mod otlp;

@@ -1,0 +1,4 @@
+//! otlp
+pub mod config;
+pub mod error;
+mod json;
