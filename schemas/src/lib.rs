@@ -1,3 +1,8 @@
 //! What travels: OTLP as bytes, topics, keys, headers and the columns of the lake.
 
+pub mod hex;
+pub mod identity;
+pub mod otlp;
+pub mod partition;
 pub mod topics;
+pub mod wire;
