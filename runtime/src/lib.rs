@@ -2,12 +2,15 @@
 //! port and the loading of configuration.
 
 pub mod admin;
+pub mod backoff;
 pub mod budget;
 pub mod component;
 pub mod config;
+pub mod dead_letter;
 pub mod logging;
 pub mod metrics;
 
+pub use backoff::Backoff;
 pub use budget::{Budget, Permit};
 pub use component::{Component, ComponentError, Context};
 pub use metrics::{Metrics, Signal};
