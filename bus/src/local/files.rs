@@ -87,9 +87,10 @@ impl OsDir {
             tracing::warn!(file = %name.display(), "pid not written to the lock file");
         }
         let handle = fs::File::open(path).map_err(failed(path))?;
-        // Makes the directory itself durable.
-        if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
-            fs::File::open(parent).and_then(|p| p.sync_all()).map_err(failed(parent))?;
+        // Makes the directory itself durable, and those that were created above it. Where the system does not let
+        // this process, it did not create them either.
+        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+            let _ = fs::File::open(parent).and_then(|parent| parent.sync_all());
         }
         Ok((Self { path: path.to_owned(), handle }, DirLock { _file: lock }))
     }

@@ -15,6 +15,7 @@ use bytes::{Buf, BufMut, Bytes};
 use super::files::File;
 use crate::record::{Cleanup, Headers, Record, TopicSpec};
 
+/// The last byte is the version.
 const MAGIC: &[u8; 8] = b"afxlog\0\x01";
 /// Bytes before the first frame.
 pub(super) const SEGMENT_HEADER: u64 = 16;
@@ -237,9 +238,13 @@ fn take_part(bytes: &mut &[u8]) -> Option<Part> {
     Some(Part { topic: bytes.try_get_u32_le().ok()?, partition: bytes.try_get_u32_le().ok()? })
 }
 
+/// In tests a few bits, so that keys collide.
+const HASH_MASK: u64 = if cfg!(test) { 0x300 } else { u64::MAX };
+
 /// FNV-1a. Only narrows the search for a key: whoever relies on equality compares the keys.
 pub(super) fn hash(key: &[u8]) -> u64 {
-    key.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
+    key.iter().fold(0xcbf2_9ce4_8422_2325, mix) & HASH_MASK
 }
 
 /// The fixed part of a record.
@@ -328,6 +333,16 @@ pub(super) struct Header {
     pub(super) group: u64,
 }
 
+/// How a segment's file starts.
+pub(super) enum Start {
+    /// As it should.
+    Segment,
+    /// As another version of this program writes it.
+    OtherVersion(u8),
+    /// As it may after a crash at its creation, or by damage.
+    Unfinished,
+}
+
 impl<'a> Window<'a> {
     const STEP: usize = 1 << 20;
 
@@ -347,11 +362,18 @@ impl<'a> Window<'a> {
         Ok(&self.buffer[from.min(self.buffer.len())..self.buffer.len().min(from + len)])
     }
 
-    /// Whether the segment starts as the one with this id should.
-    pub(super) fn is_segment(&mut self, id: u64) -> io::Result<bool> {
+    /// How the file starts.
+    pub(super) fn start(&mut self, id: u64) -> io::Result<Start> {
         let mut header = Vec::new();
         put_segment_header(&mut header, id);
-        Ok(self.get(0, header.len())? == header)
+        let found = self.get(0, header.len())?;
+        Ok(match found.get(MAGIC.len() - 1) {
+            Some(_) if found == header => Start::Segment,
+            Some(version) if found.starts_with(&MAGIC[..7]) && ![0, MAGIC[7]].contains(version) => {
+                Start::OtherVersion(*version)
+            }
+            _ => Start::Unfinished,
+        })
     }
 
     /// The header at a position; `None` where nothing was ever written there.

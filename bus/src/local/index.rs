@@ -11,7 +11,7 @@ use std::io;
 use bytes::{Buf, BufMut};
 
 use super::files::{Dir, File};
-use super::frame::{Item, Part, SEGMENT_HEADER, Window, body_start, frame_len, take_item};
+use super::frame::{Item, Part, SEGMENT_HEADER, Start, Window, body_start, frame_len, take_item};
 use super::state::{Piece, Place, Places, Segment};
 use crate::error::BusError;
 
@@ -159,9 +159,16 @@ pub(super) fn scan(dir: &dyn Dir, id: u64, mut each: impl FnMut(u64, &[u8]) -> b
     let file = dir.open(&name).map_err(failed())?;
     let mut window = Window::new(&*file).map_err(failed())?;
     let mut scan = Scan { segment: Segment::new(id, 0), group: 0, stop: None };
-    if !window.is_segment(id).map_err(failed())? {
-        scan.stop = Some("not a segment of the log, or one of another version");
-        return Ok(scan);
+    match window.start(id).map_err(failed())? {
+        Start::Segment => {}
+        Start::OtherVersion(version) => {
+            let reason = format!("written in format {version}, of which this version knows nothing");
+            return Err(damaged(dir, id, 0, &reason));
+        }
+        Start::Unfinished => {
+            scan.stop = Some("not a segment of the log");
+            return Ok(scan);
+        }
     }
     loop {
         let (pos, expected) = (scan.segment.len, scan.segment.next_seq);

@@ -196,13 +196,10 @@ impl Log {
 
     /// A lack of space is transient as long as nothing was written; anything else is not.
     fn full_or_poison(&mut self, error: io::Error) -> BusError {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        if matches!(error.kind(), StorageFull | QuotaExceeded) {
-            return BusError::Full { reason: format!("{}: {error}", self.dir.path("").display()) };
+        let error = unmade(&*self.dir, self.active.segment.id, error);
+        if !matches!(error, BusError::Full { .. }) {
+            self.poison(&error);
         }
-        let name = segment_name(self.active.segment.id);
-        let error = io_error(&*self.dir, &name)(error);
-        self.poison(&error);
         error
     }
 
@@ -343,6 +340,16 @@ impl Log {
 
 fn known(id: u32, spec: &TopicSpec) -> (u32, u32, bool) {
     (id, spec.partitions, spec.cleanup == Cleanup::Compact)
+}
+
+/// The error of an allocation.
+pub(super) fn unmade(dir: &dyn Dir, segment: u64, error: io::Error) -> BusError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            BusError::Full { reason: format!("{}: {error}", dir.path("").display()) }
+        }
+        _ => io_error(dir, &segment_name(segment))(error),
+    }
 }
 
 /// Why a segment could not be created.

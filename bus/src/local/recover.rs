@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::files::Dir;
 use super::index::{self, Scan, damaged, io_error, segment_name};
-use super::log::{Active, Limits, Log, Unmade, create};
+use super::log::{Active, Limits, Log, Unmade, create, unmade};
 use super::read::Store;
 use super::state::{Places, State};
 use crate::error::BusError;
@@ -55,14 +55,10 @@ fn remove(dir: &dyn Dir, id: u64) -> Result<(), BusError> {
 
 /// A log without any segment.
 fn start(dir: Arc<dyn Dir>, limits: Limits) -> Result<Log, BusError> {
-    let mut state = State { oldest: 1, ..State::default() };
-    let active = create(&*dir, &state, 1, 1, 0).map_err(|unmade| match unmade {
-        Unmade::Allocate(error) | Unmade::Write(error) => match error.kind() {
-            std::io::ErrorKind::StorageFull => {
-                BusError::Full { reason: format!("{}: {error}", dir.path("").display()) }
-            }
-            _ => io_error(&*dir, &segment_name(1))(error),
-        },
+    let mut state = State::default();
+    state.oldest = 1;
+    let active = create(&*dir, &state, 1, 1, 0).map_err(|failed| match failed {
+        Unmade::Allocate(error) | Unmade::Write(error) => unmade(&*dir, 1, error),
     })?;
     state.segments.push_back(active.segment);
     let store = Arc::new(Store::new(Arc::clone(&dir), state, &active));

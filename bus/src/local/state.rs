@@ -45,7 +45,9 @@ impl Piece {
         Self { segment, min: u64::MAX, max: 0, bytes: 0, max_timestamp_ms: i64::MIN, places }
     }
 
-    pub(super) fn add(&mut self, place: Place, timestamp_ms: i64) {
+    /// Takes a record in. Answers whether its offset is out of order, as that of a moved record may be.
+    pub(super) fn add(&mut self, place: Place, timestamp_ms: i64) -> bool {
+        let unsorted = place.offset <= self.max && self.min <= self.max;
         self.min = self.min.min(place.offset);
         self.max = self.max.max(place.offset);
         self.bytes += u64::from(place.len);
@@ -53,13 +55,12 @@ impl Piece {
         if let Places::Memory(places) = &mut self.places {
             places.push(place);
         }
+        unsorted
     }
 
-    /// Puts moved records, whose offsets are old, in order.
+    /// Puts the places in order.
     pub(super) fn sort(&mut self) {
-        if let Places::Memory(places) = &mut self.places
-            && !places.is_sorted_by(|a, b| a.offset < b.offset)
-        {
+        if let Places::Memory(places) = &mut self.places {
             places.sort_by_key(|place| place.offset);
             places.dedup_by_key(|place| place.offset);
         }
@@ -154,6 +155,8 @@ pub(super) struct State {
     pub(super) segments: VecDeque<Segment>,
     /// Segments before this one are dropped.
     pub(super) oldest: u64,
+    /// Records came below others of their piece, so that it is to be sorted.
+    unsorted: bool,
 }
 
 impl State {
@@ -195,9 +198,8 @@ impl State {
         if partition.pieces.back().is_none_or(|piece| piece.segment != segment) {
             partition.pieces.push_back(Piece::new(segment));
         }
-        if let Some(piece) = partition.pieces.back_mut() {
-            piece.add(place, timestamp_ms);
-        }
+        let unsorted = partition.pieces.back_mut().is_some_and(|piece| piece.add(place, timestamp_ms));
+        self.unsorted |= unsorted;
     }
 
     /// The partition, created where nothing is known of it.
@@ -208,8 +210,11 @@ impl State {
             .or_insert_with(|| Partition { latest: compact.then(Latest::default), ..Partition::default() })
     }
 
-    /// Sorts the pieces of the segment being written.
+    /// Sorts the pieces of the segment being written, where they need it.
     pub(super) fn sort(&mut self, segment: u64) {
+        if !std::mem::take(&mut self.unsorted) {
+            return;
+        }
         for partition in self.partitions.values_mut() {
             if let Some(piece) = partition.pieces.back_mut().filter(|piece| piece.segment == segment) {
                 piece.sort();

@@ -1,6 +1,7 @@
 //! The bus as a whole, on a real directory.
 
 mod disk;
+mod golden;
 mod kill;
 mod model;
 mod race;

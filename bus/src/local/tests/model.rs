@@ -23,8 +23,7 @@ const SEEDS: u64 = 10_000;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 const AGE_MS: i64 = 5_000;
 const SIZE: u64 = 1_500;
-/// The last two have the same FNV-1a hash.
-const KEYS: [&str; 5] = ["a", "b", "c", "KEY1", "KEY2"];
+const KEYS: [&str; 5] = ["a", "b", "c", "d", "e"];
 const PARTITIONS: u32 = 2;
 
 /// What the log should hold: everything ever acknowledged.
@@ -261,7 +260,8 @@ impl<'a> World<'a> {
                 let to = partitions[rng.random_range(0..partitions.len())].clone();
                 let keyed = &*to.topic == "table" || rng.random_bool(0.1);
                 let len = if rng.random_bool(0.9) { rng.random_range(0..120) } else { rng.random_range(0..900) };
-                let value: Vec<u8> = if rng.random_bool(0.5) { vec![0; len] } else { (0..len).map(|_| rng.random()).collect() };
+                let value: Vec<u8> =
+                    if rng.random_bool(0.5) { vec![0; len] } else { (0..len).map(|_| rng.random()).collect() };
                 let mut headers = Headers::new();
                 if rng.random_bool(0.2) {
                     headers.push("afflux-items", Bytes::from_static(b"12"));
