@@ -47,13 +47,13 @@ impl Reader {
         Some(event)
     }
 
-    /// Polls until partitions have been assigned, and answers which are owned.
+    /// Polls until that many partitions are owned, besides those on their way out, and answers which.
     pub async fn assigned(&mut self, count: usize) -> Vec<PartitionId> {
-        while self.owned.len() < count {
+        while self.owned.len() - self.leaving.len() < count {
             let event = self.next().await;
             assert!(!matches!(event, Event::Records(_)), "records while waiting for partitions: {event:?}");
         }
-        self.owned.keys().cloned().collect()
+        self.owned.keys().filter(|p| !self.leaving.contains(p)).cloned().collect()
     }
 
     /// Reads that many records, or more where the last poll brings more.

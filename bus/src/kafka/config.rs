@@ -200,8 +200,9 @@ impl KafkaConfig {
             .set("enable.partition.eof", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", strategy)
+            // How soon a lost member's partitions go to others, and how soon the others learn of a rebalance.
             .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "3000")
+            .set("heartbeat.interval.ms", "1000")
             .set("message.max.bytes", "1000")
             .set("fetch.max.bytes", &fetch)
             .set("fetch.message.max.bytes", &fetch)
