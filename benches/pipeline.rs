@@ -6,17 +6,14 @@
 //!
 //! Arguments: `local` or `kafka`, or both (the default); `--spans N` (1,000,000 by default).
 
-#[path = "pipeline/process.rs"]
-mod process;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use afflux_producers::generate::Corpus;
+use afflux_tests::afflux::{Afflux, Options};
 use afflux_tests::kafka::KafkaServer;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use process::{Process, Usage, free_port};
 
 const SPANS_PER_REQUEST: usize = 512;
 const CLIENTS: usize = 16;
@@ -40,7 +37,7 @@ fn main() -> Result<()> {
             run("local", "bus: {kind: local}", &requests, spans).await?;
         }
         if asked("kafka") {
-            match KafkaServer::start().await? {
+            match KafkaServer::start()? {
                 Some(kafka) => {
                     let bus = format!("bus: {{kind: kafka, kafka: {{brokers: \"{}\"}}}}", kafka.brokers());
                     run("kafka", &bus, &requests, spans).await?;
@@ -66,29 +63,37 @@ fn corpus(spans: u64) -> Vec<Bytes> {
 
 async fn run(kind: &str, bus: &str, requests: &[Bytes], spans: u64) -> Result<()> {
     let dir = tempfile::tempdir()?;
-    println!("\n{kind}: {:<24}{:>14}{:>14}{:>12}{:>12}", "stage", "spans/CPU-s", "spans/s", "CPU-s", "peak MiB");
-    let row = |stage: &str, usage: Usage, wall: f64| {
-        let rate = spans as f64 / usage.cpu_seconds;
-        let (cpu, peak) = (usage.cpu_seconds, usage.peak_bytes >> 20);
-        println!("{kind}: {stage:<24}{rate:>14.0}{:>14.0}{cpu:>12.2}{peak:>12}", spans as f64 / wall);
+    println!("\n{kind}: {:<26}{:>13}{:>13}{:>11}{:>11}", "stage", "spans/CPU-s", "spans/s", "CPU-s", "peak MiB");
+    let row = |stage: &str, (cpu, peak): (f64, u64), wall: f64| {
+        let count = spans as f64;
+        println!("{kind}: {stage:<26}{:>13.0}{:>13.0}{cpu:>11.2}{:>11}", count / cpu, count / wall, peak >> 20);
+    };
+    let options = |role: &str| {
+        Options::run(role)
+            .config(bus)
+            .env("AFFLUX__BUS__LOCAL__DIR", dir.path().join("bus").display().to_string())
+            .env("AFFLUX__SINKS__PARQUET__URL", dir.path().join("lake").display().to_string())
+            .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "10s")
+            .env("AFFLUX__LOG__LEVEL", "warn")
     };
 
-    let producers = Process::start(dir.path(), bus, "producers").await?;
-    let before = producers.usage()?;
+    let producers = Afflux::start(dir.path(), &options("producers")).await?;
+    let (idle, _) = producers.usage()?;
     let started = Instant::now();
-    send(requests, producers.http_port).await?;
-    row("OTLP/HTTP -> bus", producers.usage()?.since(before), started.elapsed().as_secs_f64());
-    producers.stop()?;
+    send(requests, producers.http).await?;
+    let (cpu, peak) = producers.usage()?;
+    row("OTLP/HTTP -> bus", (cpu - idle, peak), started.elapsed().as_secs_f64());
+    producers.stop().await?;
 
     for (role, component, stage) in
         [("processors", "processors", "bus -> processors -> bus"), ("sinks", "sinks.parquet", "bus -> Parquet")]
     {
-        let process = Process::start(dir.path(), bus, role).await?;
         let started = Instant::now();
-        settled(&process, component, spans).await?;
+        let afflux = Afflux::start(dir.path(), &options(role)).await?;
+        settled(&afflux, component, spans).await?;
         let wall = started.elapsed().as_secs_f64();
-        row(stage, process.usage()?, wall);
-        process.stop()?;
+        row(stage, afflux.usage()?, wall);
+        afflux.stop().await?;
     }
     let size = lake_bytes(&dir.path().join("lake/spans"))?;
     println!("{kind}: {:.1} bytes of Parquet per span", size as f64 / spans as f64);
@@ -125,13 +130,11 @@ async fn send(requests: &[Bytes], port: u16) -> Result<()> {
 }
 
 /// Waits until the component has settled that many spans, as its own metrics say.
-async fn settled(process: &Process, component: &str, spans: u64) -> Result<()> {
+async fn settled(afflux: &Afflux, component: &str, spans: u64) -> Result<()> {
     let started = Instant::now();
-    let needle = format!("afflux_settled_items_total{{component=\"{component}\",signal=\"spans\"}} ");
+    let series = format!("afflux_settled_items_total{{component=\"{component}\",signal=\"spans\"}}");
     while started.elapsed() < STAGE_LIMIT {
-        let text = process.metrics().await.unwrap_or_default();
-        let count = text.lines().find_map(|l| l.strip_prefix(&needle)).and_then(|n| n.trim().parse::<u64>().ok());
-        if count.is_some_and(|n| n >= spans) {
+        if afflux.metric(&series).await?.is_some_and(|n| n >= spans as f64) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

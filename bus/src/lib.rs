@@ -14,5 +14,6 @@ pub mod record;
 
 pub use contract::{Assignment, Bus, Consumer, ConsumerConfig, Event, Offset, PartitionLag, Producer, StartAt};
 pub use error::{BusError, ErrorClass};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Settle};
+pub use local::{LocalBus, LocalConfig};
 pub use record::{Cleanup, Generation, Headers, PartitionId, Received, Record, TopicSpec};

@@ -1,5 +1,7 @@
 //! Every metric of the process, in one table.
 
+mod samples;
+
 use std::sync::Mutex;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,6 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+pub use samples::Sample;
 
 /// What kind of telemetry an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,6 +126,11 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
+    }
+
+    /// Every value that is exposed now.
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::parse(&self.encode())
     }
 }
 

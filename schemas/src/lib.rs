@@ -1,5 +1,6 @@
 //! What travels: OTLP as bytes, topics, keys, headers and the columns of the lake.
 
+pub mod columns;
 pub mod hex;
 pub mod identity;
 pub mod otlp;

@@ -98,7 +98,7 @@ impl KafkaConfig {
     /// How long a transaction may stay open, unless configured.
     pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
     /// Bytes of one record at most, unless configured.
-    pub const DEFAULT_MAX_RECORD_BYTES: usize = 8 * 1024 * 1024;
+    pub const DEFAULT_MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
     /// Bytes that wait for acknowledgement at most, unless configured.
     pub const DEFAULT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 

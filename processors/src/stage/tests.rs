@@ -14,7 +14,7 @@ use super::*;
 const PARTITIONS: u32 = 2;
 
 async fn bus(dir: &std::path::Path) -> Arc<dyn Bus> {
-    let bus = LocalBus::open(LocalConfig { dir: dir.to_owned(), ..LocalConfig::default() }).unwrap();
+    let bus = LocalBus::open(LocalConfig::new(dir)).unwrap();
     let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
     let specs: Vec<_> = Topics::default()
         .all()

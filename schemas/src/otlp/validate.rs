@@ -43,16 +43,16 @@ fn check(request: &'static Message, bytes: &[u8]) -> Result<Checked, Malformed> 
 }
 
 /// A message type: its fields by number.
-struct Message {
+pub(super) struct Message {
     name: &'static str,
     /// Whether [`Checked::items`] counts it.
     item: bool,
-    fields: &'static [Type],
+    pub(super) fields: &'static [Type],
 }
 
 /// The type of a field.
 #[derive(Clone, Copy)]
-enum Type {
+pub(super) enum Type {
     /// A number that the message does not define.
     Unknown,
     Varint,
@@ -70,7 +70,7 @@ use Type::{Bytes, Fixed32, Fixed64, Many, One, Str, Unknown, Varint};
 
 impl Type {
     #[inline]
-    const fn wire_type(self) -> u32 {
+    pub(super) const fn wire_type(self) -> u32 {
         match self {
             Unknown | Varint => VARINT,
             Fixed32 => FIXED32,
@@ -88,7 +88,7 @@ const fn item(name: &'static str, fields: &'static [Type]) -> Message {
     Message { name, item: true, fields }
 }
 
-static TRACES: Message = table("ExportTraceServiceRequest", &[Unknown, Many(&RESOURCE_SPANS)]);
+pub(super) static TRACES: Message = table("ExportTraceServiceRequest", &[Unknown, Many(&RESOURCE_SPANS)]);
 static RESOURCE_SPANS: Message = table("ResourceSpans", &[Unknown, One(&RESOURCE), Many(&SCOPE_SPANS), Str]);
 static SCOPE_SPANS: Message = table("ScopeSpans", &[Unknown, One(&SCOPE), Many(&SPAN), Str]);
 #[rustfmt::skip]
@@ -100,7 +100,7 @@ static EVENT: Message = table("Event", &[Unknown, Fixed64, Str, Many(&KEY_VALUE)
 static LINK: Message = table("Link", &[Unknown, Bytes, Bytes, Str, Many(&KEY_VALUE), Varint, Fixed32]);
 static STATUS: Message = table("Status", &[Unknown, Unknown, Str, Varint]);
 
-static LOGS: Message = table("ExportLogsServiceRequest", &[Unknown, Many(&RESOURCE_LOGS)]);
+pub(super) static LOGS: Message = table("ExportLogsServiceRequest", &[Unknown, Many(&RESOURCE_LOGS)]);
 static RESOURCE_LOGS: Message = table("ResourceLogs", &[Unknown, One(&RESOURCE), Many(&SCOPE_LOGS), Str]);
 static SCOPE_LOGS: Message = table("ScopeLogs", &[Unknown, One(&SCOPE), Many(&LOG_RECORD), Str]);
 #[rustfmt::skip]
@@ -146,7 +146,9 @@ fn message(ty: &'static Message, bytes: &[u8], depth: u32, checked: &mut Checked
             Bytes => reader.bytes().map(drop).map_err(fail)?,
             Str => {
                 let text = reader.bytes().map_err(fail)?;
-                simdutf8::basic::from_utf8(text).map_err(|_| fail(Reason::Utf8 { field }))?;
+                if !wire::is_text(text) {
+                    return Err(fail(Reason::Utf8 { field }));
+                }
             }
             One(inner) | Many(inner) => {
                 let nested = reader.bytes().map_err(fail)?;

@@ -1,0 +1,102 @@
+//! `afflux up`: everything in one process, and what it shows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use afflux_runtime::admin::{Monitor, Status};
+use std::io::IsTerminal;
+
+use crate::cli::{DEFAULT_DATA_DIR, UpArgs, reachable};
+use crate::components::Selection;
+use crate::config::{self, BusKind, Config};
+use crate::output::{self, Misuse};
+use crate::process::{launch, start_logging};
+
+mod flow;
+
+/// Time between two looks at whether everything is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Time after which a start is slow enough to say what it waits for.
+const SLOW_START: Duration = Duration::from_secs(5);
+/// Time between two lines about what flows.
+const FLOW_EVERY: Duration = Duration::from_secs(3);
+
+pub(crate) async fn up(args: UpArgs) -> anyhow::Result<()> {
+    let config = load(&args, std::io::stderr().is_terminal())?;
+    start_logging(&config)?;
+    let watch = std::io::stdout().is_terminal();
+    launch(&config, &Selection::everything(), async |monitor| {
+        // Whoever closed standard output does not want to see it; the pipeline goes on.
+        let _ = show(&config, &args.data_dir, &monitor, watch).await;
+    })
+    .await
+}
+
+/// The file over what `up` does differently from `run`: data below one directory, little of it, soon visible.
+fn load(args: &UpArgs, quiet: bool) -> anyhow::Result<Config> {
+    let (name, text) = match &args.config {
+        Some(file) => (file.display().to_string(), config::read(file)?),
+        None => ("defaults".into(), String::new()),
+    };
+    let below = |part: &str| {
+        let path = args.data_dir.join(part);
+        let unwritable = || Misuse(format!("--data-dir {} is not UTF-8; choose another", args.data_dir.display()));
+        path.to_str().map(str::to_owned).ok_or_else(unwritable)
+    };
+    let mut loader = config::with_environment(&name, &text)
+        .fallback("bus.local.dir", below("bus")?, "--data-dir")
+        .fallback("topics.partitions", 2, "up")
+        .fallback("topics.retention.age", "24h", "up")
+        .fallback("topics.retention.bytes", "1GiB", "up");
+    if quiet {
+        loader = loader.fallback("log.level", "warn", "up");
+    }
+    if args.demo {
+        loader = loader.fallback("producers.generate", true, "--demo");
+    }
+    Ok(loader.load()?)
+}
+
+/// Says where to send data once everything is ready, then, on a terminal, what flows.
+async fn show(config: &Config, data_dir: &Path, monitor: &Arc<Monitor>, watch: bool) -> std::io::Result<()> {
+    let mut waited = Duration::ZERO;
+    let mut status = monitor.status();
+    while !status.ready {
+        tokio::time::sleep(LOOK_EVERY).await;
+        waited += LOOK_EVERY;
+        if waited == SLOW_START {
+            output::print(&waiting(&status))?;
+        }
+        status = monitor.status();
+    }
+    output::print(&banner(config, data_dir))?;
+    while watch {
+        tokio::time::sleep(FLOW_EVERY).await;
+        let now = monitor.status();
+        output::print(&flow::line(&status, &now))?;
+        status = now;
+    }
+    Ok(())
+}
+
+fn waiting(status: &Status) -> String {
+    let unready = status.components.iter().filter(|(_, component)| component.state != "ready");
+    let line = |(name, component): (&String, &afflux_runtime::admin::ComponentStatus)| {
+        format!("waiting for {name}: {}\n", component.detail.as_deref().unwrap_or(&component.state))
+    };
+    unready.map(line).collect()
+}
+
+fn banner(config: &Config, data_dir: &Path) -> String {
+    let mut lines = vec![format!("afflux {} is ready", env!("CARGO_PKG_VERSION")), String::new()];
+    let mut say = |what: &str, text: String| lines.push(format!("  {what:<12}{text}"));
+    say("bus", match config.bus.kind {
+        BusKind::Local => config.bus.local.dir.display().to_string(),
+        BusKind::Kafka => format!("Kafka at {}", config.bus.kafka.brokers.joined()),
+    });
+    say("admin", format!("http://{}/status", reachable(config.admin.listen)));
+    lines.extend([String::new(), "Ctrl-C stops.".into(), String::new()]);
+    lines.join("\n")
+}
+
