@@ -159,12 +159,7 @@ impl Drop for KafkaServer {
 fn install() -> anyhow::Result<PathBuf> {
     let script = peer_file("install.sh");
     let output = Command::new("sh").arg(&script).stdin(Stdio::null()).output().context("starting sh")?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}",
-        script.display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
+    ensure!(output.status.success(), "{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr).trim());
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim()))
 }
 

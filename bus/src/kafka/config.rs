@@ -98,7 +98,7 @@ impl KafkaConfig {
     /// How long a transaction may stay open, unless configured.
     pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
     /// Bytes of one record at most, unless configured.
-    pub const DEFAULT_MAX_RECORD_BYTES: usize = 8 * 1024 * 1024;
+    pub const DEFAULT_MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
     /// Bytes that wait for acknowledgement at most, unless configured.
     pub const DEFAULT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
@@ -200,8 +200,9 @@ impl KafkaConfig {
             .set("enable.partition.eof", "false")
             .set("auto.offset.reset", "earliest")
             .set("partition.assignment.strategy", strategy)
+            // How soon a lost member's partitions go to others, and how soon the others learn of a rebalance.
             .set("session.timeout.ms", "10000")
-            .set("heartbeat.interval.ms", "3000")
+            .set("heartbeat.interval.ms", "1000")
             .set("message.max.bytes", "1000")
             .set("fetch.max.bytes", &fetch)
             .set("fetch.message.max.bytes", &fetch)
