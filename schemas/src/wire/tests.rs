@@ -49,6 +49,21 @@ proptest! {
 }
 
 #[test]
+fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
+    for len in 0..80 {
+        let mut bytes = vec![0; len];
+        assert!(is_text(&bytes));
+        for at in 0..len {
+            for byte in [0x80, 0xc3, 0xff] {
+                bytes[at] = byte;
+                assert!(!is_text(&bytes), "{byte:x} at {at} of {len}");
+            }
+            bytes[at] = 0;
+        }
+    }
+}
+
+#[test]
 fn the_tenth_byte_of_a_varint_holds_one_bit() {
     for last in 0..=255 {
         let mut bytes = [0xff; 11];

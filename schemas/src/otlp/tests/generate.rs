@@ -91,10 +91,23 @@ fn entity() -> impl Strategy<Value = EntityRef> {
     )
 }
 
-fn resource() -> impl Strategy<Value = Option<Resource>> {
-    let resource = (attributes(), count(), vec(entity(), 0..2)).prop_map(|(attributes, dropped, entity_refs)| {
-        Resource { attributes, dropped_attributes_count: dropped, entity_refs }
+/// Often with the name of one of a few clusters.
+fn resource_attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let cluster = prop::sample::select(&["eu", "us", ""]).prop_map(|name| KeyValue {
+        key: "k8s.cluster.name".into(),
+        value: Some(AnyValue { value: Some(Value::StringValue(name.into())) }),
+        key_strindex: 0,
     });
+    vec(prop_oneof![1 => cluster, 2 => key_value(value())], 0..4)
+}
+
+fn resource() -> impl Strategy<Value = Option<Resource>> {
+    let resource =
+        (resource_attributes(), count(), vec(entity(), 0..2)).prop_map(|(attributes, dropped, entity_refs)| Resource {
+            attributes,
+            dropped_attributes_count: dropped,
+            entity_refs,
+        });
     option::weighted(0.8, resource)
 }
 
