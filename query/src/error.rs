@@ -42,7 +42,9 @@ pub enum QueryError {
         source: Cause,
     },
     /// A folder of a table is none that the lake's layout knows.
-    #[error("folder {folder} does not name its {column}; expected cluster=NAME/date=YYYY-MM-DD/hour=HH below a table: move what does not belong there")]
+    #[error(
+        "folder {folder} does not name its {column}; expected cluster=NAME/date=YYYY-MM-DD/hour=HH below a table: move what does not belong there"
+    )]
     Layout {
         /// Its full name.
         folder: String,
@@ -97,7 +99,9 @@ pub enum QueryError {
     #[error(transparent)]
     File(FileError),
     /// The query needs more memory than it may use.
-    #[error("the query needs more than its {limit} bytes of memory; narrow it (a time range, fewer columns, LIMIT) or raise the limit")]
+    #[error(
+        "the query needs more than its {limit} bytes of memory; narrow it (a time range, fewer columns, LIMIT) or raise the limit"
+    )]
     Memory {
         /// The limit, in bytes.
         limit: usize,
@@ -179,7 +183,9 @@ impl From<QueryError> for DataFusionError {
 
 /// A file of the lake that cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("cannot read {file}: it is damaged, or was removed while the query ran; move it out of the lake if it stays so")]
+#[error(
+    "cannot read {file}: it is damaged, or was removed while the query ran; move it out of the lake if it stays so"
+)]
 pub struct FileError {
     /// Its full name.
     pub file: Arc<str>,

@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::Path as FsPath;
 use std::sync::{Arc, Mutex};
 
+use arrow::array::ListArray;
 use arrow::array::{
     ArrayRef, Int64Array, MapBuilder, MapFieldNames, RecordBatch, StringArray, StringBuilder, new_empty_array,
     new_null_array,
 };
-use arrow::array::ListArray;
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow_schema::{DataType, Field, SchemaRef};
@@ -63,9 +63,15 @@ impl Row {
         let hours = self.nanos.div_euclid(3600 * SECOND);
         let date = arrow::temporal_conversions::date32_to_datetime(i32::try_from(hours.div_euclid(24)).unwrap());
         let date = date.unwrap().format("%Y-%m-%d");
-        let folder = [format!("cluster={}", self.cluster), format!("date={date}"), format!("hour={:02}", hours.rem_euclid(24))];
-        folder.into_iter().collect()
+        let cluster = encoded(&self.cluster);
+        Path::parse(format!("cluster={cluster}/date={date}/hour={:02}", hours.rem_euclid(24))).unwrap()
     }
+}
+
+/// A name as it stands in a path.
+fn encoded(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || (b"._-".contains(&byte) && !matches!(name, "." | ".."));
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// Rows as a batch of the real columns.
@@ -102,11 +108,8 @@ fn column(field: &Field, rows: &[Row]) -> ArrayRef {
 fn map<'a>(field: &Field, rows: impl Iterator<Item = &'a [(String, String)]>) -> ArrayRef {
     let DataType::Map(entries, _) = field.data_type() else { panic!("{field} is no map") };
     let DataType::Struct(pair) = entries.data_type() else { panic!("{entries} is no pair") };
-    let names = MapFieldNames {
-        entry: entries.name().clone(),
-        key: pair[0].name().clone(),
-        value: pair[1].name().clone(),
-    };
+    let names =
+        MapFieldNames { entry: entries.name().clone(), key: pair[0].name().clone(), value: pair[1].name().clone() };
     let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
         .with_keys_field(Arc::clone(&pair[0]))
         .with_values_field(Arc::clone(&pair[1]));
@@ -143,9 +146,8 @@ pub(crate) fn written(batch: &RecordBatch) -> Vec<u8> {
 
 /// Where the file of `row`'s hour lies below `table`.
 pub(crate) fn file_of(table: &str, row: &Row) -> Path {
-    let mut path = Path::from(table);
-    path.extend(row.folder().parts());
-    path.join("afflux.spans-00000-00000000000000000000.parquet")
+    let folder = row.folder();
+    Path::parse(format!("{table}/{folder}/afflux.spans-00000-00000000000000000000.parquet")).unwrap()
 }
 
 /// What was asked of a store.
@@ -249,9 +251,7 @@ impl TestLake {
     }
 
     pub(crate) async fn put(&self, path: &Path, bytes: Vec<u8>) {
-        let mut full = Path::from("team/lake");
-        full.extend(path.parts());
-        self.store.put(&full, bytes.into()).await.unwrap();
+        self.store.put(&Path::parse(format!("team/lake/{path}")).unwrap(), bytes.into()).await.unwrap();
     }
 
     /// The answer as CSV without its header.

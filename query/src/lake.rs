@@ -43,14 +43,14 @@ impl Default for Options {
 }
 
 /// A table of the lake, and the column that its rows' date and hour are made from.
-struct Table {
-    name: &'static str,
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
     columns: fn() -> SchemaRef,
     time: &'static str,
 }
 
 /// Every table that a lake may hold.
-const TABLES: &[Table] = &[
+pub(crate) const TABLES: &[Table] = &[
     Table { name: "spans", columns: afflux_schemas::columns::spans, time: "start_time" },
     Table { name: "logs", columns: afflux_schemas::columns::logs, time: "time" },
 ];
@@ -90,10 +90,8 @@ impl Lake {
 
     fn at(place: Place, options: Options) -> Result<Self, QueryError> {
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit), NAMED_CONSUMERS);
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
-            .build_arc()
-            .map_err(QueryError::planning)?;
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).build_arc().map_err(QueryError::planning)?;
         let registered = ObjectStoreUrl::parse(REGISTERED).map_err(QueryError::planning)?;
         runtime.register_object_store(registered.as_ref(), Arc::clone(&place.store));
         let context = SessionContext::new_with_config_rt(session_config(&options), runtime);
@@ -111,7 +109,9 @@ impl Lake {
         let tables = state.resolve_table_references(&statement).map_err(QueryError::planning)?;
         let plan = match state.statement_to_plan(statement).await {
             Ok(plan) => plan,
-            Err(error) => return Err(self.unknown_table(&error, tables).unwrap_or_else(|| QueryError::planning(error))),
+            Err(error) => {
+                return Err(self.unknown_table(&error, tables).unwrap_or_else(|| QueryError::planning(error)));
+            }
         };
         let reads = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         reads.verify_plan(&plan).map_err(|error| QueryError::ReadOnly { source: error.into() })?;

@@ -1,7 +1,9 @@
 //! The folders of a table: `cluster=…/date=YYYY-MM-DD/hour=HH`, and what each says about the rows below it.
 
 use arrow::array::{ArrayRef, new_null_array};
-use arrow_schema::{DataType, Field};
+use arrow::compute::kernels::cast_utils::Parser;
+use arrow::datatypes::Date32Type;
+use arrow_schema::{DataType, Field, TimeUnit};
 use datafusion::common::ScalarValue;
 
 use crate::store::decode_percent;
@@ -12,9 +14,11 @@ const HOUR_NANOS: i64 = 3_600_000_000_000;
 const DAY_NANOS: i64 = 24 * HOUR_NANOS;
 /// What Hive writes for a null or an empty value.
 const HIVE_NULL: &str = "__HIVE_DEFAULT_PARTITION__";
+/// Stands unencoded only where a name was too long for a path: before the checksum of what was cut off.
+const CUT: char = '~';
 
 /// The levels of folders below a table, outermost first; each is a column of the table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Cluster,
     Date,
@@ -23,6 +27,8 @@ pub(crate) enum Level {
 
 impl Level {
     pub(crate) const ALL: [Self; 3] = [Self::Cluster, Self::Date, Self::Hour];
+    /// Those whose values are in paths only. A cluster is in the files too, whole even where it is cut in the path.
+    pub(crate) const OF_PATH: [Self; 2] = [Self::Date, Self::Hour];
 
     /// The name of the column, and of the key in the folder's name.
     pub(crate) fn column(self) -> &'static str {
@@ -31,6 +37,11 @@ impl Level {
             Self::Date => "date",
             Self::Hour => "hour",
         }
+    }
+
+    /// The level of a column.
+    pub(crate) fn of(column: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.column() == column)
     }
 
     /// The column as SQL sees it: text, `DATE` and `INT`, as DuckDB and Spark infer them from the paths.
@@ -47,8 +58,7 @@ impl Level {
 /// One folder: the values that its path gives, level by level.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Folder {
-    /// `None` within is SQL's null.
-    cluster: Option<Option<String>>,
+    cluster: Option<String>,
     /// Days since 1970-01-01.
     date: Option<i32>,
     hour: Option<i32>,
@@ -65,18 +75,18 @@ impl Folder {
         }
         let mut below = self.clone();
         match level {
-            Level::Cluster if value == HIVE_NULL => below.cluster = Some(None),
-            Level::Cluster => below.cluster = Some(Some(decode_percent(value)?)),
+            Level::Cluster if value == HIVE_NULL || value.contains(CUT) => {}
+            Level::Cluster => below.cluster = Some(decode_percent(value)?),
             Level::Date => below.date = Some(parse_date(value)?),
             Level::Hour => below.hour = Some(value.parse().ok().filter(|hour| (0..24).contains(hour))?),
         }
         Some(below)
     }
 
-    /// The value of a partition column, `None` where the path does not reach down to it yet.
+    /// The value that all rows below have in a level's column; `None` where the path does not tell.
     pub(crate) fn value(&self, level: Level) -> Option<ScalarValue> {
         match level {
-            Level::Cluster => self.cluster.clone().map(ScalarValue::Utf8View),
+            Level::Cluster => self.cluster.clone().map(|name| ScalarValue::Utf8View(Some(name))),
             Level::Date => self.date.map(|day| ScalarValue::Date32(Some(day))),
             Level::Hour => self.hour.map(|hour| ScalarValue::Int32(Some(hour))),
         }
@@ -107,10 +117,18 @@ pub(crate) fn column_of(
     }
 }
 
+/// Nanoseconds as a value of the time column's type; `None` for a type that is no nanosecond timestamp.
+pub(crate) fn timestamp(data_type: &DataType, nanos: i64) -> Option<ScalarValue> {
+    match data_type {
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            Some(ScalarValue::TimestampNanosecond(Some(nanos), zone.clone()))
+        }
+        _ => None,
+    }
+}
+
 /// Days since 1970-01-01 of `YYYY-MM-DD`.
 fn parse_date(text: &str) -> Option<i32> {
-    use arrow::datatypes::Date32Type;
-    use arrow::compute::kernels::cast_utils::Parser;
     let whole = text.len() == 10 && text.bytes().filter(|byte| *byte == b'-').count() == 2;
     if whole { Date32Type::parse(text) } else { None }
 }

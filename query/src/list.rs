@@ -38,7 +38,7 @@ pub(crate) async fn files(place: &Place, table: &Path, pruner: &Pruner) -> Resul
                 below.push((path, entered));
             }
         }
-        let keep = pruner.keep(&below.iter().map(|(_, folder)| folder.clone()).collect::<Vec<_>>())?;
+        let keep = pruner.keep(level, &below.iter().map(|(_, folder)| folder.clone()).collect::<Vec<_>>())?;
         folders = below.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(folder, _)| folder).collect();
     }
     let mut files = Vec::new();

@@ -9,22 +9,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
-use arrow_schema::{DataType, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{Schema, SchemaRef};
 use datafusion::catalog::Session;
+use datafusion::common::cast::as_boolean_array;
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::physical_expr::utils::collect_columns;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{PhysicalExpr, conjunction};
 use datafusion::physical_optimizer::pruning::{PruningPredicate, PruningPredicateBuilder};
 
-use crate::layout::{Folder, Level, column_of};
+use crate::layout::{Folder, Level, column_of, timestamp};
 
 /// The predicates of one scan, ready to be applied to folders.
 pub(crate) struct Pruner {
-    /// Predicates over partition columns alone: decided exactly, whatever functions they call.
-    exact: Vec<(HashSet<String>, Arc<dyn PhysicalExpr>)>,
+    /// Predicates over columns of the path alone: decided exactly, whatever functions they call.
+    exact: Vec<(Vec<Level>, Arc<dyn PhysicalExpr>)>,
     /// All predicates, as bounds on minimum and maximum.
     bounds: Option<PruningPredicate>,
     schema: SchemaRef,
@@ -41,11 +42,9 @@ impl Pruner {
             all.push(state.create_physical_expr(filter.clone(), &df_schema)?);
         }
         let exact = all.iter().filter_map(|expr| {
-            let columns: HashSet<String> =
-                collect_columns(expr).iter().map(|column| column.name().to_owned()).collect();
-            let of_path = !columns.is_empty()
-                && columns.iter().all(|column| Level::ALL.iter().any(|level| level.column() == column));
-            of_path.then(|| (columns, Arc::clone(expr)))
+            let columns = collect_columns(expr);
+            let levels: Option<Vec<Level>> = columns.iter().map(|column| Level::of(column.name())).collect();
+            Some((levels.filter(|levels| !levels.is_empty())?, Arc::clone(expr)))
         });
         let exact = exact.collect();
         let bounds = match all.is_empty() {
@@ -59,44 +58,37 @@ impl Pruner {
         Ok(Self { exact, bounds, schema: Arc::clone(schema), time: Arc::clone(time) })
     }
 
-    /// For each folder whether it can hold matching rows. All folders are of one level.
-    pub(crate) fn keep(&self, folders: &[Folder]) -> Result<Vec<bool>> {
+    /// For each folder of a level whether it can hold matching rows.
+    pub(crate) fn keep(&self, level: Level, folders: &[Folder]) -> Result<Vec<bool>> {
+        if folders.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut keep = match &self.bounds {
-            Some(predicate) if !folders.is_empty() => {
-                predicate.prune(&Bounds { folders, schema: &self.schema, time: &self.time })?
-            }
-            _ => vec![true; folders.len()],
+            Some(predicate) => predicate.prune(&Bounds { folders, schema: &self.schema, time: &self.time })?,
+            None => vec![true; folders.len()],
         };
-        for (columns, expr) in &self.exact {
-            if let Some(accepted) = evaluate(expr, columns, folders)? {
-                keep.iter_mut().enumerate().for_each(|(at, keep)| *keep &= accepted.is_valid(at) && accepted.value(at));
+        for (levels, expr) in self.exact.iter().filter(|(levels, _)| levels.iter().all(|of| *of <= level)) {
+            // What fails on a path, as a cast may, is left to the rows.
+            let Ok(accepted) = evaluate(expr, folders) else { continue };
+            for (at, folder) in folders.iter().enumerate() {
+                let told = levels.iter().all(|level| folder.value(*level).is_some());
+                keep[at] &= !told || (accepted.is_valid(at) && accepted.value(at));
             }
         }
         Ok(keep)
     }
 }
 
-/// Evaluates a predicate over partition columns; `None` where the folders do not have all of `columns` yet.
-fn evaluate(
-    expr: &Arc<dyn PhysicalExpr>,
-    columns: &HashSet<String>,
-    folders: &[Folder],
-) -> Result<Option<BooleanArray>> {
-    let Some(first) = folders.first() else { return Ok(None) };
-    let known = |level: &Level| first.value(*level).is_some();
-    if Level::ALL.iter().any(|level| columns.contains(level.column()) && !known(level)) {
-        return Ok(None);
-    }
-    let levels: Vec<Level> = Level::ALL.into_iter().filter(known).collect();
-    let schema = Arc::new(Schema::new(levels.iter().map(|level| level.field()).collect::<Vec<_>>()));
-    let arrays = levels
+/// Evaluates a predicate over columns of the path for each folder, with null for what a path does not tell.
+fn evaluate(expr: &Arc<dyn PhysicalExpr>, folders: &[Folder]) -> Result<BooleanArray> {
+    let schema = Arc::new(Schema::new(Level::ALL.map(Level::field).to_vec()));
+    let arrays = Level::ALL
         .iter()
-        .map(|level| column_of(level.field().data_type(), folders.iter().map(|folder| folder.value(*level))))
-        .collect::<Result<Vec<_>>>()?;
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
-    let expr = datafusion::physical_expr::utils::reassign_expr_columns(Arc::clone(expr), &schema)?;
+        .map(|level| column_of(level.field().data_type(), folders.iter().map(|folder| folder.value(*level))));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays.collect::<Result<_>>()?)?;
+    let expr = reassign_expr_columns(Arc::clone(expr), &schema)?;
     let accepted = expr.evaluate(&batch)?.into_array(folders.len())?;
-    Ok(accepted.as_any().downcast_ref::<BooleanArray>().cloned())
+    Ok(as_boolean_array(&accepted)?.clone())
 }
 
 /// What the paths of some folders say about minimum and maximum of each column.
@@ -114,8 +106,7 @@ impl Bounds<'_> {
                 let (first_nanos, last_nanos) = folder.time_bounds()?;
                 return timestamp(data_type, if last { last_nanos } else { first_nanos });
             }
-            let level = Level::ALL.into_iter().find(|level| level.column() == column.name())?;
-            folder.value(level)
+            folder.value(Level::of(column.name())?)
         };
         let values: Vec<_> = self.folders.iter().map(value).collect();
         if values.iter().all(Option::is_none) {
@@ -150,14 +141,3 @@ impl PruningStatistics for Bounds<'_> {
         None
     }
 }
-
-/// Nanoseconds as a value of the time column's type; `None` for a type that is no nanosecond timestamp.
-fn timestamp(data_type: &DataType, nanos: i64) -> Option<ScalarValue> {
-    match data_type {
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
-            Some(ScalarValue::TimestampNanosecond(Some(nanos), zone.clone()))
-        }
-        _ => None,
-    }
-}
-

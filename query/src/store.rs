@@ -10,6 +10,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, RetryConfig};
 
 use crate::error::QueryError;
+use crate::lake::TABLES;
 
 /// Longest that one request to an object store may be retried; a reader at a terminal wants an answer.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -45,6 +46,11 @@ impl Place {
             let reason = if dir.exists() { "it is a file" } else { "the directory does not exist" };
             return Err(QueryError::NoLake { url: url.into(), reason: reason.into(), hint: lake_nearby(&dir) });
         }
+        let has = |name: &str| dir.join(name).is_dir();
+        if has("lake") && !has("_afflux") && !TABLES.iter().any(|table| has(table.name)) {
+            let reason = "the directory holds no table".into();
+            return Err(QueryError::NoLake { url: url.into(), reason, hint: lake_nearby(&dir) });
+        }
         let store = LocalFileSystem::new_with_prefix(&dir)
             .map_err(|error| QueryError::Store { location: url.into(), source: error.into() })?;
         Ok(Self { store: Arc::new(store), base: Path::default(), url: trimmed(url) })
@@ -57,16 +63,14 @@ impl Place {
             return Err(bad("the bucket's name is missing".into()));
         }
         let base = Path::parse(prefix.trim_matches('/')).map_err(|error| bad(error.to_string()))?;
-        let retry =
-            RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
+        let retry = RetryConfig { max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT, ..RetryConfig::default() };
         let builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retry);
         let plain = builder
             .get_config_value(&AmazonS3ConfigKey::Endpoint)
             .is_some_and(|endpoint| endpoint.starts_with("http://"));
         let builder = if plain { builder.with_allow_http(true) } else { builder };
-        let store = builder
-            .build()
-            .map_err(|error| QueryError::Store { location: url.into(), source: error.into() })?;
+        let store =
+            builder.build().map_err(|error| QueryError::Store { location: url.into(), source: error.into() })?;
         Ok(Self { store: Arc::new(store), base, url: trimmed(url) })
     }
 
@@ -114,10 +118,10 @@ fn file_path(url: &str, rest: &str) -> Result<PathBuf, QueryError> {
     }
 }
 
-/// `DIR/lake` where `DIR` was meant to be read: the data directory given instead of the lake in it.
+/// The lake that was meant where its data directory, or a neighbour of it, was given.
 fn lake_nearby(dir: &FsPath) -> Option<String> {
-    let parent = dir.ancestors().find(|ancestor| ancestor.is_dir())?;
-    let lake = parent.join("lake");
+    let here = |ancestor: &FsPath| if ancestor.as_os_str().is_empty() { ".".into() } else { ancestor.to_owned() };
+    let lake = dir.ancestors().map(here).find(|ancestor| ancestor.is_dir())?.join("lake");
     lake.is_dir().then(|| lake.display().to_string())
 }
 

@@ -21,13 +21,13 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use object_store::path::Path;
 
-use crate::layout::Level;
+use crate::layout::{Folder, Level, timestamp};
 use crate::list::{self, Listed};
 use crate::named::NamedFiles;
 use crate::prune::Pruner;
 use crate::store::Place;
 
-/// A folder of the lake, read as one table: the columns of its files, then cluster, date and hour from the path.
+/// A folder of the lake, read as one table: the columns of its files, then date and hour from the path.
 ///
 /// Every predicate is offered to the paths first, then to the files' statistics, page indexes and bloom filters,
 /// and is still applied to what is read. A table without files has its columns and no rows. A column that a file
@@ -43,27 +43,49 @@ pub(crate) struct LakeTable {
 }
 
 impl LakeTable {
-    /// `columns` are those of the files; those that the path gives too are taken from the path. `time` names the
-    /// column that date and hour are made from.
+    /// `columns` are those of the files; `time` names the one that date and hour are made from.
     pub(crate) fn new(place: Place, registered: ObjectStoreUrl, name: &str, columns: &Schema, time: &str) -> Self {
-        let of_path = |field: &&Arc<Field>| Level::ALL.iter().any(|level| level.column() == field.name());
         // Nullable, whatever the writer promises: files written before a column was added lack it.
         let optional = |field: &Arc<Field>| field.as_ref().clone().with_nullable(true);
-        let of_file: Vec<_> = columns.fields().iter().filter(|field| !of_path(field)).map(optional).collect();
+        let of_file: Vec<_> = columns.fields().iter().map(optional).collect();
         let file = transform_schema_to_view(&Schema::new(of_file));
-        let path = Level::ALL.iter().map(|level| Arc::new(level.field())).collect::<Vec<_>>();
+        let path = Level::OF_PATH.map(|level| Arc::new(level.field())).to_vec();
         let columns = TableSchema::builder(Arc::new(file)).with_table_partition_cols(path).build();
         Self { folder: place.base.clone().join(name), place, registered, columns, time: time.into() }
     }
 
     fn partitioned(&self, listed: Listed) -> PartitionedFile {
-        let values = Level::ALL.iter().filter_map(|level| listed.folder.value(*level)).collect();
-        PartitionedFile::new_from_meta(listed.meta).with_partition_values(values)
+        let values = Level::OF_PATH.iter().filter_map(|level| listed.folder.value(*level)).collect();
+        let file = PartitionedFile::new_from_meta(listed.meta).with_partition_values(values);
+        match self.bounds(&listed.folder) {
+            Some(bounds) => file.with_statistics(Arc::new(bounds)),
+            None => file,
+        }
+    }
+
+    /// What the path says about a file's times, as statistics of the file, so that a search for the newest rows
+    /// begins with the newest files and leaves the others unopened.
+    ///
+    /// The values are bounds which no row need reach, but DataFusion prunes by statistics called exact only. They
+    /// are attached to files alone, where they order and prune, never to the scan, whose minimum and maximum would
+    /// be taken for an answer.
+    fn bounds(&self, folder: &Folder) -> Option<Statistics> {
+        let columns = self.columns.file_schema();
+        let at = columns.index_of(&self.time).ok()?;
+        let (first, last) = folder.time_bounds()?;
+        let exact = |nanos| timestamp(columns.field(at).data_type(), nanos).map(Precision::Exact);
+        let mut statistics = Statistics::new_unknown(columns);
+        let time = statistics.column_statistics.get_mut(at)?;
+        time.min_value = exact(first)?;
+        time.max_value = exact(last)?;
+        time.null_count = Precision::Exact(0);
+        Some(statistics)
     }
 
     fn source(&self, state: &dyn Session) -> Result<NamedFiles> {
         let runtime = state.runtime_env();
-        let options = TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
+        let options =
+            TableParquetOptions { global: state.config_options().execution.parquet.clone(), ..Default::default() };
         let hint = options.global.metadata_size_hint;
         let footers = runtime.cache_manager.get_file_metadata_cache();
         let readers = CachedParquetFileReaderFactory::new(runtime.object_store(&self.registered)?, footers);

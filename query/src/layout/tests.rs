@@ -8,7 +8,8 @@ fn folder(parts: &[(Level, &str)]) -> Folder {
 
 #[test]
 fn a_full_path_gives_all_values_and_the_bounds_of_its_hour() {
-    let folder = folder(&[(Level::Cluster, "cluster=prod"), (Level::Date, "date=1970-01-02"), (Level::Hour, "hour=07")]);
+    let folder =
+        folder(&[(Level::Cluster, "cluster=prod"), (Level::Date, "date=1970-01-02"), (Level::Hour, "hour=07")]);
     assert_eq!(folder.value(Level::Cluster), Some(ScalarValue::Utf8View(Some("prod".into()))));
     assert_eq!(folder.value(Level::Date), Some(ScalarValue::Date32(Some(1))));
     assert_eq!(folder.value(Level::Hour), Some(ScalarValue::Int32(Some(7))));
@@ -25,7 +26,7 @@ fn a_path_down_to_the_date_bounds_the_day_and_one_above_it_nothing() {
 }
 
 #[test]
-fn cluster_names_are_percent_decoded_and_hives_null_is_null() {
+fn cluster_names_are_percent_decoded_and_unknown_where_the_path_does_not_tell() {
     let of = |name: &str| Folder::default().enter(Level::Cluster, name).and_then(|folder| folder.value(Level::Cluster));
     let text = |text: &str| Some(ScalarValue::Utf8View(Some(text.into())));
     assert_eq!(of("cluster=eu%2Fwest 1"), text("eu/west 1"));
@@ -33,7 +34,9 @@ fn cluster_names_are_percent_decoded_and_hives_null_is_null() {
     assert_eq!(of("cluster=M%C3%BCnchen"), text("München"));
     assert_eq!(of("cluster=a=b"), text("a=b"));
     assert_eq!(of("cluster="), text(""));
-    assert_eq!(of("cluster=__HIVE_DEFAULT_PARTITION__"), Some(ScalarValue::Utf8View(None)));
+    assert_eq!(of("cluster=a%7Eb"), text("a~b"));
+    assert_eq!(of("cluster=long~0123abcd"), None);
+    assert_eq!(of("cluster=__HIVE_DEFAULT_PARTITION__"), None);
 }
 
 #[test]

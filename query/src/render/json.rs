@@ -17,7 +17,8 @@ pub async fn json_lines(answer: Answer, out: &mut impl Write) -> Result<u64, Que
     let mut batches = answer.batches;
     while let Some(batch) = batches.next().await {
         let batch = batch?;
-        let lines = encoded(&batch).map_err(|error: ArrowError| QueryError::Encode { format: "JSON lines", source: error.into() })?;
+        let lines = encoded(&batch)
+            .map_err(|error: ArrowError| QueryError::Encode { format: "JSON lines", source: error.into() })?;
         out.write_all(&lines)?;
         rows += batch.num_rows() as u64;
     }

@@ -51,7 +51,10 @@ pub async fn table(answer: Answer, out: &mut impl Write, options: &TableOptions)
         let room = options.max_rows - rows.len();
         more = batch.num_rows() > room;
         let shown = batch.slice(0, room.min(batch.num_rows()));
-        rows.extend(cells(&shown).map_err(|error: ArrowError| QueryError::Encode { format: "a table", source: error.into() })?);
+        rows.extend(
+            cells(&shown)
+                .map_err(|error: ArrowError| QueryError::Encode { format: "a table", source: error.into() })?,
+        );
         if more {
             break;
         }
@@ -154,7 +157,10 @@ fn cut(text: &str, width: usize) -> Cow<'_, str> {
 
 /// `text` with control characters escaped: line breaks would break the table, and escapes steer the terminal.
 fn escaped(text: &str) -> Cow<'_, str> {
-    let hidden = |letter: char| letter.is_control() || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let hidden = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !text.chars().any(hidden) {
         return Cow::Borrowed(text);
     }
