@@ -52,6 +52,9 @@ pub struct Limits {
     pub decompressed_bytes: ByteSize,
     /// Bytes of all requests being read, decoded or waiting for the bus. Beyond it clients are told to retry.
     pub in_flight_bytes: ByteSize,
+    /// Bytes of one record on the bus, about: what a request has for one partition is cut into as many records as
+    /// it takes. Stay below what the bus allows (Kafka's topics, unless configured: 1 MB).
+    pub record_bytes: ByteSize,
     /// How long a request waits for the bus before its client is told to retry.
     pub ack_timeout: Period,
     /// How long a client may take to send the body of one request.
@@ -74,6 +77,7 @@ impl OtlpConfig {
         let limits = &self.limits;
         let positive = [
             ("request_bytes", limits.request_bytes.0 > 0),
+            ("record_bytes", limits.record_bytes.0 > 0),
             ("ack_timeout", !limits.ack_timeout.0.is_zero()),
             ("body_timeout", !limits.body_timeout.0.is_zero()),
             ("header_timeout", !limits.header_timeout.0.is_zero()),
@@ -115,6 +119,7 @@ impl Default for Limits {
             request_bytes: ByteSize::mib(20),
             decompressed_bytes: ByteSize::mib(64),
             in_flight_bytes: ByteSize::mib(256),
+            record_bytes: ByteSize(900_000),
             // Below the 5 s after which a Collector gives up, so that it sees the answer.
             ack_timeout: Period(Duration::from_secs(4)),
             body_timeout: Period(Duration::from_secs(30)),

@@ -18,6 +18,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
+use afflux_schemas::wire::put_len_field;
 use tables::{Field, Kind, Message};
 
 /// The protobuf of a JSON `ExportTraceServiceRequest`.
@@ -155,7 +156,7 @@ impl Value<'_> {
 
     fn bytes(self, bytes: &[u8]) {
         if self.keep_default || !bytes.is_empty() {
-            wire::bytes_field(self.out, self.field.number, bytes);
+            put_len_field(self.out, self.field.number, bytes);
         }
     }
 }
@@ -275,7 +276,7 @@ impl Visitor<'_> for Text<'_> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        wire::bytes_field(self.out, self.field.number, text.as_bytes());
+        put_len_field(self.out, self.field.number, text.as_bytes());
         Ok(())
     }
 }

@@ -149,10 +149,8 @@ static STATUS: Message = message(
     ],
 );
 
-pub(super) static EXPORT_LOGS: Message = message(
-    "ExportLogsServiceRequest",
-    &[field("resourceLogs", "resource_logs", 1, Kind::Repeated(&RESOURCE_LOGS))],
-);
+pub(super) static EXPORT_LOGS: Message =
+    message("ExportLogsServiceRequest", &[field("resourceLogs", "resource_logs", 1, Kind::Repeated(&RESOURCE_LOGS))]);
 
 static RESOURCE_LOGS: Message = message(
     "ResourceLogs",
@@ -223,13 +221,10 @@ static SCOPE: Message = message(
     ],
 );
 
-static KEY_VALUE: Message = message(
-    "KeyValue",
-    &[field("key", "key", 1, Kind::String), field("value", "value", 2, Kind::Message(&ANY_VALUE))],
-);
+static KEY_VALUE: Message =
+    message("KeyValue", &[field("key", "key", 1, Kind::String), field("value", "value", 2, Kind::Message(&ANY_VALUE))]);
 
-static KEY_VALUE_LIST: Message =
-    message("KeyValueList", &[field("values", "values", 1, Kind::Repeated(&KEY_VALUE))]);
+static KEY_VALUE_LIST: Message = message("KeyValueList", &[field("values", "values", 1, Kind::Repeated(&KEY_VALUE))]);
 
 static ARRAY_VALUE: Message = message("ArrayValue", &[field("values", "values", 1, Kind::Repeated(&ANY_VALUE))]);
 

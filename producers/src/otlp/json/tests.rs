@@ -95,7 +95,10 @@ fn attribute_values_of_every_type_keep_type_and_zero() {
     assert_eq!(attribute(r#"{"kvlistValue":{"values":[]}}"#), Some(Any::KvlistValue(KeyValueList::default())));
     assert_eq!(attribute("{}"), None);
     for base64 in ["+/8AAQ==", "+/8AAQ", "-_8AAQ=="] {
-        assert_eq!(attribute(&format!(r#"{{"bytesValue":"{base64}"}}"#)), Some(Any::BytesValue(vec![0xfb, 0xff, 0, 1])));
+        assert_eq!(
+            attribute(&format!(r#"{{"bytesValue":"{base64}"}}"#)),
+            Some(Any::BytesValue(vec![0xfb, 0xff, 0, 1]))
+        );
     }
     assert!(span_error(r#"{"attributes":[{"key":"k","value":{"bytesValue":"*"}}]}"#).contains("base64"));
     assert!(span_error(r#"{"attributes":[{"key":"k","value":"bare"}]}"#).contains("expected value, an object"));
@@ -181,8 +184,19 @@ fn spans() -> impl Strategy<Value = Span> {
             parent_span_id,
             trace_state: name.chars().rev().collect(),
             flags: count,
-            events: vec![Event { time_unix_nano: end, name: name.clone(), attributes: more.clone(), dropped_attributes_count: count }],
-            links: vec![Link { trace_id: trace.to_vec(), span_id: span.to_vec(), attributes: more, flags: count, ..Link::default() }],
+            events: vec![Event {
+                time_unix_nano: end,
+                name: name.clone(),
+                attributes: more.clone(),
+                dropped_attributes_count: count,
+            }],
+            links: vec![Link {
+                trace_id: trace.to_vec(),
+                span_id: span.to_vec(),
+                attributes: more,
+                flags: count,
+                ..Link::default()
+            }],
             status: (kind >= 0).then(|| Status { message: name.clone(), code: kind }),
             name,
             kind,

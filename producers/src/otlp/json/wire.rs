@@ -1,39 +1,28 @@
 //! Writing protobuf fields.
 
-const VARINT: u32 = 0;
-const FIXED64: u32 = 1;
-const DELIMITED: u32 = 2;
-const FIXED32: u32 = 5;
+use afflux_schemas::wire::{
+    put_fixed32_field, put_fixed64_field, put_len_header, put_varint, put_varint_field, varint_len,
+};
 
 /// Writes a varint field, unless it is to be skipped as a default.
 pub(super) fn varint_field(out: &mut Vec<u8>, number: u32, value: u64, skip: bool) {
     if !skip {
-        tag(out, number, VARINT);
-        varint(out, value);
+        put_varint_field(out, number, value);
     }
 }
 
 /// Writes a fixed64 or double field, unless it is to be skipped as a default.
 pub(super) fn fixed64_field(out: &mut Vec<u8>, number: u32, value: u64, skip: bool) {
     if !skip {
-        tag(out, number, FIXED64);
-        out.extend_from_slice(&value.to_le_bytes());
+        put_fixed64_field(out, number, value);
     }
 }
 
 /// Writes a fixed32 field, unless it is to be skipped as a default.
 pub(super) fn fixed32_field(out: &mut Vec<u8>, number: u32, value: u32, skip: bool) {
     if !skip {
-        tag(out, number, FIXED32);
-        out.extend_from_slice(&value.to_le_bytes());
+        put_fixed32_field(out, number, value);
     }
-}
-
-/// Writes a string or bytes field.
-pub(super) fn bytes_field(out: &mut Vec<u8>, number: u32, bytes: &[u8]) {
-    tag(out, number, DELIMITED);
-    varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 /// Writes a message field whose content `fill` appends.
@@ -44,8 +33,7 @@ pub(super) fn message_field<E>(
     number: u32,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
-    tag(out, number, DELIMITED);
-    out.push(0);
+    put_len_header(out, number, 0);
     let start = out.len();
     fill(out)?;
     let length = out.len() - start;
@@ -53,23 +41,11 @@ pub(super) fn message_field<E>(
         out[start - 1] = byte;
         return Ok(());
     }
-    let mut prefix = Vec::with_capacity(10);
-    varint(&mut prefix, length as u64);
-    let more = prefix.len() - 1;
-    out.extend_from_slice(&prefix[..more]);
+    let more = varint_len(length as u64) - 1;
+    out.extend_from_slice(&[0; 9][..more]);
     out.copy_within(start..start + length, start + more);
+    let mut prefix = Vec::with_capacity(more + 1);
+    put_varint(&mut prefix, length as u64);
     out[start - 1..start + more].copy_from_slice(&prefix);
     Ok(())
-}
-
-fn tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
-    varint(out, u64::from(number << 3 | wire_type));
-}
-
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
 }
