@@ -16,8 +16,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What a body may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// Most bytes.
+    /// Most bytes of the request.
     pub(super) bytes: usize,
+    /// Bytes of framing around it.
+    pub(super) framing: usize,
     /// Time for the whole of it.
     pub(super) time: Duration,
 }
@@ -37,6 +39,7 @@ where
     B::Error: std::fmt::Display,
 {
     let deadline = Instant::now() + allowance.time;
+    let limit = allowance.bytes.saturating_add(allowance.framing);
     let mut buffer = Buffer::default();
     loop {
         let whole = expected(buffer.bytes())?;
@@ -48,10 +51,10 @@ where
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if data.len() > allowance.bytes - buffer.bytes().len() {
+        if data.len() > limit - buffer.bytes().len() {
             return Err(Refusal::RequestTooLarge { limit: allowance.bytes });
         }
-        let most = if whole == 0 { allowance.bytes } else { whole };
+        let most = if whole == 0 { limit } else { whole };
         buffer.reserve(data.len(), whole, most, memory)?;
         buffer.bytes_mut().extend_from_slice(&data);
     }

@@ -63,10 +63,10 @@ where
     is_grpc(&head.headers)?;
     let signal = route(head.uri.path())?;
     let encoding = encoding_of(&head.headers)?;
-    let _overhead = ingest.admit()?;
+    let _admission = ingest.admit()?;
     let tenant = tenant_of(&head.headers)?;
     let limit = ingest.allowance();
-    let allowance = Allowance { bytes: limit.bytes + PREFIX, ..limit };
+    let allowance = Allowance { framing: PREFIX, ..limit };
     let frame = read(body, allowance, &ingest.memory, |so_far| expected(so_far, limit.bytes)).await?;
     let (body, compressed) = message(frame)?;
     let encoding = if compressed { encoding.ok_or(Refusal::FrameFlag(1))? } else { Encoding::Identity };

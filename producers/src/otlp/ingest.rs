@@ -88,13 +88,14 @@ impl Ingest {
     }
 
     /// Lets a request in: what it gives is to be kept until the answer.
-    pub(super) fn admit(&self) -> Result<Permit, Refusal> {
-        self.memory.take(REQUEST_OVERHEAD)
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Refusal> {
+        let permit = self.memory.take(REQUEST_OVERHEAD)?;
+        Ok(Admission { permit: Some(permit), ingest: Arc::clone(self) })
     }
 
     /// What the body of one request may take.
     pub(super) fn allowance(&self) -> Allowance {
-        Allowance { bytes: self.limits.request_bytes.as_usize(), time: self.limits.body_timeout.0 }
+        Allowance { bytes: self.limits.request_bytes.as_usize(), framing: 0, time: self.limits.body_timeout.0 }
     }
 
     /// Stores what the request holds; returns once it is durable or the client has to be told otherwise (D1).
@@ -274,6 +275,19 @@ impl Ingest {
         let labels = ComponentLabels { component: NAME, signal: "all" };
         let bytes = i64::try_from(self.memory.in_flight()).unwrap_or(i64::MAX);
         self.metrics.in_flight_bytes.get_or_create(&labels).set(bytes);
+    }
+}
+
+/// A request that was let in.
+pub(super) struct Admission {
+    permit: Option<Permit>,
+    ingest: Arc<Ingest>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.permit = None;
+        self.ingest.show_in_flight();
     }
 }
 

@@ -104,6 +104,7 @@ async fn serve(stream: TcpStream, protocol: Protocol, ingest: Arc<Ingest>) {
     });
     let builder = builder(protocol, &ingest);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let idle_timeout = ingest.limits.idle_timeout.0;
     let mut closing = false;
     let mut deadline = activity.start + ingest.limits.header_timeout.0;
     loop {
@@ -115,20 +116,21 @@ async fn serve(stream: TcpStream, protocol: Protocol, ingest: Arc<Ingest>) {
                 return;
             }
             () = ingest.abandon.cancelled() => return,
-            () = ingest.stop.cancelled(), if !closing => {
-                closing = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            () = sleep_until(deadline) => match activity.idle_until(ingest.limits.idle_timeout.0) {
-                Some(later) => deadline = later,
-                None if closing => return,
-                None => {
-                    closing = true;
-                    connection.as_mut().graceful_shutdown();
-                    deadline = Instant::now() + FAREWELL;
+            () = ingest.stop.cancelled(), if !closing => {}
+            () = sleep_until(deadline) => {
+                let patience = if closing { FAREWELL } else { idle_timeout };
+                if let Some(later) = activity.quiet_at(patience).filter(|at| *at > Instant::now()) {
+                    deadline = later;
+                    continue;
                 }
-            },
+                if closing {
+                    return;
+                }
+            }
         }
+        closing = true;
+        connection.as_mut().graceful_shutdown();
+        deadline = Instant::now() + FAREWELL;
     }
 }
 
@@ -184,15 +186,14 @@ impl Activity {
         RequestOpen(Arc::clone(self))
     }
 
-    /// How long the connection may stay, or `None` if it has stayed idle for too long.
-    fn idle_until(&self, idle: Duration) -> Option<Instant> {
-        let now = Instant::now();
+    /// When the connection will have been without a request for that long; `None` if it never had one.
+    fn quiet_at(&self, patience: Duration) -> Option<Instant> {
         if self.open.load(Ordering::Relaxed) > 0 {
-            return Some(now + idle);
+            return Some(Instant::now() + patience);
         }
         match self.last_ms.load(Ordering::Relaxed) {
             0 => None,
-            last => Some(self.start + Duration::from_millis(last) + idle).filter(|until| *until > now),
+            last => Some(self.start + Duration::from_millis(last) + patience),
         }
     }
 }

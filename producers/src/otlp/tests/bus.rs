@@ -44,6 +44,11 @@ impl FakeBus {
         self.records.lock().unwrap().clone()
     }
 
+    /// Sends that have begun.
+    pub(crate) fn sends(&self) -> usize {
+        *self.begun.borrow()
+    }
+
     /// Waits until that many sends have begun.
     pub(crate) async fn begun(&self, sends: usize) {
         let mut begun = self.begun.subscribe();

@@ -84,7 +84,7 @@ async fn what_is_wrong_with_a_call_is_answered_with_code_and_reason() {
     // path, headers, body, code, text
     let cases: &[(&str, &[(&str, &str)], &[u8], u8, &str)] = &[
         (EXPORT, &[], &frame(0, b"\x0a\xff"), 3, "malformed protobuf in ExportTraceServiceRequest"),
-        (EXPORT, &[], &lying_long, 3, "announces 94 bytes, 93 arrived"),
+        (EXPORT, &[], &lying_long, 3, "announces 87 bytes, 86 arrived"),
         (EXPORT, &[], &lying_short, 12, "exactly one gRPC message"),
         (EXPORT, &[], &two, 12, "exactly one gRPC message"),
         (EXPORT, &[], b"", 12, "exactly one gRPC message"),
