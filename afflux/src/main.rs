@@ -8,8 +8,10 @@ mod cli;
 mod components;
 mod config;
 mod config_command;
+mod generate;
 mod output;
 mod process;
+mod query;
 mod status;
 mod topics;
 mod up;
@@ -41,9 +43,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(args) => up::up(args).await,
         Command::Run(args) => process::run(args).await,
-        Command::Query(_) => Ok(()),
+        Command::Query(args) => query::query(args).await,
         Command::Status(args) => status::status(args).await,
-        Command::Generate(_) => Ok(()),
+        Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => topics::topics(args).await,
         Command::Config { command } => config_command::config(&command),
     }
