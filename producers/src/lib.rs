@@ -1,1 +1,3 @@
-//! producers
+//! Producers: what brings telemetry onto the bus.
+
+pub mod generate;

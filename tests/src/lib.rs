@@ -4,5 +4,6 @@
 pub mod afflux;
 pub mod kafka;
 pub mod load;
+pub mod node;
 pub mod python;
 mod watchdog;

@@ -16,7 +16,7 @@ pub fn peers() -> PathBuf {
 /// `None`, after a printed notice, where it cannot be made; an error instead under `CI=true`.
 pub fn interpreter() -> anyhow::Result<Option<&'static Path>> {
     static INTERPRETER: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    match INTERPRETER.get_or_init(|| install().map_err(|e| format!("{e:#}"))) {
+    match INTERPRETER.get_or_init(|| install(&peers().join("install.sh")).map_err(|e| format!("{e:#}"))) {
         Ok(path) => Ok(Some(path)),
         Err(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => bail!("no Python peers: {missing}"),
         Err(missing) => {
@@ -35,9 +35,9 @@ pub fn run(interpreter: &Path, script: &str, args: &[&str]) -> anyhow::Result<St
     Ok(text)
 }
 
-/// The script's last line is the interpreter's path.
-fn install() -> anyhow::Result<PathBuf> {
-    let output = Command::new("bash").arg(peers().join("install.sh")).output().context("starting bash")?;
+/// Runs an installing script; its last line is the path of what it installed.
+pub(crate) fn install(script: &Path) -> anyhow::Result<PathBuf> {
+    let output = Command::new("bash").arg(script).output().context("starting bash")?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     Ok(PathBuf::from(text.lines().last().context("install.sh printed no path")?))

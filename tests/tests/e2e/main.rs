@@ -3,3 +3,4 @@
 mod bad_input;
 mod kafka_pipeline;
 mod kill;
+mod real_clients;

@@ -93,11 +93,12 @@ proptest! {
         accepted(&TRACE, &bytes)?;
         prop_assert!(validate::traces(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&TRACES, &bytes, &mut dice);
+        let scrambled = scramble(&TRACES, &bytes, &mut dice);
         accepted(&TRACE, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            TRACE.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            TRACE.agrees(&damaged)?;
         }
     }
 
@@ -107,11 +108,12 @@ proptest! {
         accepted(&LOG, &bytes)?;
         prop_assert!(validate::logs(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&LOGS, &bytes, &mut dice);
+        let scrambled = scramble(&LOGS, &bytes, &mut dice);
         accepted(&LOG, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            LOG.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            LOG.agrees(&damaged)?;
         }
     }
 }
@@ -121,9 +123,8 @@ proptest! {
 
     #[test]
     fn any_fields_are_accepted_or_refused_as_prost_does(seed in any::<u64>()) {
-        let bytes = soup(&mut Dice(seed), 7);
-        TRACE.agrees(&bytes)?;
-        LOG.agrees(&bytes)?;
+        TRACE.agrees(&soup(&TRACES, &mut Dice(seed), 9))?;
+        LOG.agrees(&soup(&LOGS, &mut Dice(seed), 9))?;
     }
 }
 
@@ -140,4 +141,20 @@ proptest! {
             LOG.agrees(&logs[..end])?;
         }
     }
+}
+
+#[test]
+fn an_error_says_where_in_the_request_and_why() {
+    // A span whose name, its last field, is not UTF-8.
+    let bytes = [0x0a, 8, 0x12, 6, 0x12, 4, 0x30, 1, 0x2a, 0];
+    assert!(validate::traces(&bytes).is_ok());
+    let mut bytes = [0x0a, 10, 0x12, 8, 0x12, 6, 0x30, 1, 0x2a, 2, 0xc3, 0x28];
+    let text = |bytes: &[u8]| validate::traces(bytes).unwrap_err().to_string();
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: field 5 is not UTF-8");
+    bytes[9] = 3;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: a field reaches past the end of its message");
+    bytes[6] = 0x32;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 6: field 6 has wire type 2 instead of 0");
+    bytes[4] = 0x14;
+    assert_eq!(text(&bytes), "malformed protobuf in ScopeSpans at byte 4: field 2 has wire type 4 instead of 2");
 }
