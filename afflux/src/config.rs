@@ -9,7 +9,6 @@ use afflux_bus::kafka::KafkaConfig;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
 use afflux_producers::generate::GenerateConfig;
-use afflux_producers::otlp::OtlpConfig;
 use afflux_runtime::admin::AdminConfig;
 use afflux_runtime::config::{ByteSize, Loader, Period, Section};
 use afflux_runtime::logging::LogConfig;
@@ -154,8 +153,6 @@ pub(crate) struct RetentionConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProducersConfig {
-    /// Receives spans and logs from OpenTelemetry clients.
-    pub(crate) otlp: Section<OtlpConfig>,
     /// Sends the telemetry of a plausible shop of services to `producers.otlp` of this process. `true` starts it.
     pub(crate) generate: Section<GenerateConfig>,
 }
@@ -185,7 +182,7 @@ impl Default for Config {
 
 impl Default for ProducersConfig {
     fn default() -> Self {
-        Self { otlp: Section::default(), generate: Section::Off }
+        Self { generate: Section::Off }
     }
 }
 
@@ -267,9 +264,8 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
 /// A loader of that text over the environment, with the keys that follow others.
 pub(crate) fn with_environment<'a>(name: &'a str, text: &'a str) -> Loader<'a> {
     // A variable that is no UTF-8 cannot be meant for us.
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Loader::new(name, text).env(env).same_as("sinks.parquet.default_cluster", "cluster")
 }
 
-#[cfg(test)]
-mod tests;
