@@ -1,3 +1,4 @@
 //! Producers: what brings telemetry onto the bus.
 
 pub mod generate;
+pub mod otlp;

@@ -26,8 +26,8 @@ fn an_offset_that_nobody_settled_holds_the_watermark() {
     assert_eq!(ledger.oldest_unsettled(), Some((p.clone(), 10, now + Duration::from_secs(10))));
     assert_eq!(ledger.settle(&p, g, 10), Settle::Advanced);
     let risen = Offset { partition: p.clone(), generation: g, next: 16 };
-    assert_eq!(ledger.committable(), [risen.clone()]);
-    assert_eq!(ledger.committable(), [risen.clone()], "until it is committed");
+    assert_eq!(ledger.committable(), std::slice::from_ref(&risen));
+    assert_eq!(ledger.committable(), std::slice::from_ref(&risen), "until it is committed");
     ledger.committed(&[risen]);
     assert_eq!((ledger.committable(), ledger.oldest_unsettled(), ledger.unsettled()), (vec![], None, 0));
 }

@@ -337,9 +337,10 @@ impl<'a> Window<'a> {
 
     /// The bytes at a position; fewer where the file ends.
     fn get(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
-        let len = len.min(self.end.saturating_sub(pos) as usize);
+        let left = self.end.saturating_sub(pos) as usize;
+        let len = len.min(left);
         if pos < self.start || pos + len as u64 > self.start + self.buffer.len() as u64 {
-            self.buffer = self.file.read(pos, len.max(Self::STEP.min((self.end - pos) as usize)))?;
+            self.buffer = self.file.read(pos, len.max(Self::STEP.min(left)))?;
             self.start = pos;
         }
         let from = (pos - self.start) as usize;

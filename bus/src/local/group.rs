@@ -159,3 +159,6 @@ impl Group {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

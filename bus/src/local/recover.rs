@@ -24,13 +24,14 @@ impl Log {
             dir.remove(&segment_name(last)).map_err(io_error(&*dir, &segment_name(last)))?;
         };
         let last = tail.segment;
-        for id in ids.range(..state.oldest) {
-            remove(&*dir, *id)?;
-        }
         load_sealed(&*dir, &mut state, &ids, &tail)?;
         state.segments.push_back(last);
         state.sort(last.id);
         let active = cut(&*dir, &tail)?;
+        // Not before the frame that drops them is durable.
+        for id in ids.range(..state.oldest) {
+            remove(&*dir, *id)?;
+        }
         let store = Arc::new(Store::new(Arc::clone(&dir), state, &active));
         Ok(Self::new(dir, limits, store, active))
     }

@@ -158,7 +158,7 @@ impl Log {
                 Verdict::Forget => gone.push((part, place)),
                 Verdict::Leave => {}
             }
-            if bytes.len() >= STEP_BYTES {
+            if bytes.len() >= STEP_BYTES.min(self.limits.segment_bytes as usize / 4) {
                 break;
             }
         }

@@ -1,5 +1,10 @@
 //! The bus as a whole, on a real directory.
 
+mod disk;
+mod kill;
+mod model;
+mod race;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -96,7 +96,7 @@ impl LogNormal {
         let high = u64::from(self.0[(at + 1).min(QUANTILES - 1)]);
         // Ten more bits between one quantile and the next: 2^26 in all.
         let scaled = (low << 10) + (high - low) * ((random >> 42) & 0x3ff);
-        (median * scaled >> 26).max(1)
+        ((median * scaled) >> 26).max(1)
     }
 }
 

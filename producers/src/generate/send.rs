@@ -59,7 +59,7 @@ pub async fn run(
     let stop = shutdown.child_token();
     let client = match target.protocol {
         Protocol::Grpc => Client::Grpc(grpc::Client::new(target)),
-        Protocol::Http => Client::Http(http::Client::new(target.clone())),
+        Protocol::Http => Client::Http(Arc::new(http::Client::new(target.clone()))),
     };
     let sender = Sender { client, resend: config.resend, stop, trouble: Arc::clone(&trouble) };
     let run = Run { in_flight: JoinSet::new(), report: Report::default(), started: Instant::now(), acked, sender };
@@ -192,7 +192,7 @@ enum Verdict {
 #[derive(Clone)]
 enum Client {
     Grpc(grpc::Client),
-    Http(http::Client),
+    Http(Arc<http::Client>),
 }
 
 /// Brings single requests to their end.

@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 
 
 def with_duckdb(files: list[str]) -> pa.Table:
+    # An instant in Arrow's terms carries a zone to show it in; DuckDB's is the session's, this machine's by default.
+    duckdb.execute("SET TimeZone = 'UTC'")
     return duckdb.read_parquet(files, hive_partitioning=False).to_arrow_table()
 
 

@@ -66,7 +66,8 @@ impl Story {
         let printed = python::run(python, "read_lake.py", &[&lake.display().to_string()])?;
         let mut readers = HashMap::new();
         for (reader, tables) in serde_json::from_str::<HashMap<String, HashMap<String, Value>>>(&printed)? {
-            let seen = |table: Value| anyhow::Ok(Seen { types: object(&table["types"])?, rows: objects(&table["rows"])? });
+            let seen =
+                |table: Value| anyhow::Ok(Seen { types: object(&table["types"])?, rows: objects(&table["rows"])? });
             let tables = tables.into_iter().map(|(name, table)| Ok((name, seen(table)?)));
             readers.insert(reader, tables.collect::<anyhow::Result<_>>()?);
         }
@@ -106,7 +107,10 @@ impl Story {
     /// Somebody who looks for what went wrong finds it.
     fn exceptions(&self) -> anyhow::Result<()> {
         let made_by_hand = self.sql["spans"].iter().find(|row| row["name"] == "price cart").context("price cart")?;
-        assert_eq!((&made_by_hand["status"], &made_by_hand["status_message"]), (&json!("error"), &json!("price was guessed")));
+        assert_eq!(
+            (&made_by_hand["status"], &made_by_hand["status_message"]),
+            (&json!("error"), &json!("price was guessed"))
+        );
         let events = made_by_hand["events"].as_array().context("events")?;
         let exception = events.iter().find(|event| event["name"] == "exception").context("an exception")?;
         assert_eq!(exception["attributes"]["exception.message"], "no price for telescope");

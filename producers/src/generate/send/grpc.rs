@@ -58,7 +58,7 @@ fn judge(status: &Status) -> Answer {
         // Made by the client itself when the connection broke before a status came.
         _ => status.source().is_some(),
     };
-    let said = status.source().map_or_else(|| status.message().to_owned(), |source| innermost(source));
+    let said = status.source().map_or_else(|| status.message().to_owned(), innermost);
     let reason = format!("{:?}: {said}", status.code());
     if retryable { Answer::Retry { after: delay, reason } } else { Answer::Refused { reason } }
 }

@@ -10,6 +10,7 @@ use super::bytes::{Dice, damage, scramble, soup};
 use super::{decode, generate};
 use crate::otlp::validate::{Checked, LOGS, Malformed, TRACES};
 use crate::otlp::{canonical, split, validate};
+use crate::wire::put_len_field;
 
 /// What the two signals have in common.
 struct Signal<M> {
@@ -157,4 +158,59 @@ fn an_error_says_where_in_the_request_and_why() {
     assert_eq!(text(&bytes), "malformed protobuf in Span at byte 6: field 6 has wire type 2 instead of 0");
     bytes[4] = 0x14;
     assert_eq!(text(&bytes), "malformed protobuf in ScopeSpans at byte 4: field 2 has wire type 4 instead of 2");
+}
+
+/// An empty message at the end of a path of field numbers, so many times.
+fn at(path: &[u32], times: usize) -> Vec<u8> {
+    let (last, outer) = path.split_last().unwrap();
+    let mut bytes = Vec::new();
+    (0..times).for_each(|_| put_len_field(&mut bytes, *last, &[]));
+    outer.iter().rev().fold(bytes, |inner, field| {
+        let mut bytes = Vec::new();
+        put_len_field(&mut bytes, *field, &inner);
+        bytes
+    })
+}
+
+#[test]
+fn a_singular_message_in_two_pieces_is_told_and_a_repeated_one_is_not() {
+    type Validate = fn(&[u8]) -> Result<Checked, Malformed>;
+    let traces: (Validate, &[(&[u32], bool)]) = (
+        validate::traces,
+        &[
+            (&[1], true),
+            (&[1, 1], false),
+            (&[1, 2], true),
+            (&[1, 2, 1], false),
+            (&[1, 2, 2], true),
+            (&[1, 2, 2, 9], true),
+            (&[1, 2, 2, 9, 2], false),
+            (&[1, 2, 2, 11], true),
+            (&[1, 2, 2, 11, 3], true),
+            (&[1, 2, 2, 13], true),
+            (&[1, 2, 2, 13, 4], true),
+            (&[1, 2, 2, 15], false),
+        ],
+    );
+    let logs: (Validate, &[(&[u32], bool)]) = (
+        validate::logs,
+        &[
+            (&[1, 1], false),
+            (&[1, 1, 1], true),
+            (&[1, 1, 3], true),
+            (&[1, 2, 1], false),
+            (&[1, 2, 2, 5], false),
+            (&[1, 2, 2, 5, 5], false),
+            (&[1, 2, 2, 5, 5, 1], true),
+            (&[1, 2, 2, 5, 6], false),
+            (&[1, 2, 2, 5, 6, 1], true),
+            (&[1, 2, 2, 6], true),
+        ],
+    );
+    for (validate, paths) in [traces, logs] {
+        for (path, repeated) in paths {
+            assert!(validate(&at(path, 1)).unwrap().canonical, "{path:?}");
+            assert_eq!(validate(&at(path, 2)).unwrap().canonical, *repeated, "{path:?}");
+        }
+    }
 }
