@@ -6,9 +6,17 @@ use std::sync::Arc;
 
 use afflux_bus::TopicSpec;
 use afflux_processors::ProcessorStage;
+use afflux_producers::generate::Generate;
+use afflux_producers::generate::send::{Protocol, Target};
 use afflux_runtime::{Component, Role};
+use afflux_sinks::parquet::ParquetSink;
+
+use crate::cli::reachable;
 use crate::config::Config;
 use crate::output::Misuse;
+
+/// What a constructor answers: `None` where the configuration switches the component off.
+type Built = anyhow::Result<Option<Box<dyn Component>>>;
 
 /// A component that this program knows.
 pub(crate) struct Entry {
@@ -16,18 +24,32 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     /// Which side of the bus it is on.
     pub(crate) role: Role,
-    /// Builds it, without I/O; `None` where the configuration switches it off.
-    build: fn(&Config) -> anyhow::Result<Option<Box<dyn Component>>>,
+    /// Builds it, without I/O.
+    build: fn(&Config) -> Built,
 }
 
 /// Every component.
 pub(crate) const COMPONENTS: &[Entry] = &[
+    Entry { name: "producers.generate", role: Role::Producers, build: generate },
     Entry { name: "processors", role: Role::Processors, build: processors },
+    Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet },
 ];
 
-fn processors(config: &Config) -> anyhow::Result<Option<Box<dyn Component>>> {
+/// Sends to the receiver of the same process.
+fn generate(config: &Config) -> Built {
+    let Some(shop) = config.producers.generate.on() else { return Ok(None) };
+    let target = Target::new(Protocol::Grpc, &format!("http://{}", reachable(([127, 0, 0, 1], 4317).into())))?;
+    Ok(Some(Box::new(Generate::new(shop.clone(), target)?)))
+}
+
+fn processors(config: &Config) -> Built {
     let Some(stage) = config.processors.on() else { return Ok(None) };
     Ok(Some(Box::new(ProcessorStage::new(stage.clone(), config.topic_names(), config.cluster()))))
+}
+
+fn parquet(config: &Config) -> Built {
+    let Some(parquet) = config.sinks.parquet.on() else { return Ok(None) };
+    Ok(Some(Box::new(ParquetSink::new(parquet.clone(), config.topic_names())?)))
 }
 
 /// Which components run.
@@ -57,7 +79,9 @@ impl Selection {
 /// Roles, then names of components that are not named like their role.
 fn known() -> Vec<&'static str> {
     let mut names: Vec<&str> = Role::ALL.iter().map(|role| role.as_str()).collect();
-    names.extend(COMPONENTS.iter().map(|entry| entry.name).filter(|name| !Role::ALL.iter().any(|r| r.as_str() == *name)));
+    names.extend(
+        COMPONENTS.iter().map(|entry| entry.name).filter(|name| !Role::ALL.iter().any(|r| r.as_str() == *name)),
+    );
     names
 }
 

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use afflux_bus::kafka::KafkaConfig;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
+use afflux_producers::generate::GenerateConfig;
 use afflux_runtime::admin::AdminConfig;
 use afflux_runtime::config::{ByteSize, Loader, Period, Section};
 use afflux_runtime::logging::LogConfig;
 use afflux_schemas::topics::{DEFAULT_PREFIX, Topics};
+use afflux_sinks::parquet::ParquetConfig;
 use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -150,11 +153,15 @@ pub(crate) struct RetentionConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProducersConfig {
+    /// Sends the telemetry of a plausible shop of services to `producers.otlp` of this process. `true` starts it.
+    pub(crate) generate: Section<GenerateConfig>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SinksConfig {
+    /// Writes Parquet files to a directory or an object store.
+    pub(crate) parquet: Section<ParquetConfig>,
 }
 
 impl Default for Config {
@@ -175,7 +182,7 @@ impl Default for Config {
 
 impl Default for ProducersConfig {
     fn default() -> Self {
-        Self {}
+        Self { generate: Section::Off }
     }
 }
 
@@ -203,10 +210,10 @@ impl Default for KafkaBusConfig {
         Self {
             brokers: Brokers(vec!["127.0.0.1:9092".into()]),
             client_id: "afflux".into(),
-            timeout: Period(Duration::from_secs(10)),
-            transaction_timeout: Period(Duration::from_secs(30)),
-            max_record_bytes: ByteSize(8 << 20),
-            in_flight: ByteSize(32 << 20),
+            timeout: Period(KafkaConfig::DEFAULT_TIMEOUT),
+            transaction_timeout: Period(KafkaConfig::DEFAULT_TRANSACTION_TIMEOUT),
+            max_record_bytes: ByteSize(KafkaConfig::DEFAULT_MAX_RECORD_BYTES as u64),
+            in_flight: ByteSize(KafkaConfig::DEFAULT_QUEUE_BYTES as u64),
             compression: Compression::Lz4,
             options: BTreeMap::new(),
         }
@@ -257,9 +264,8 @@ pub(crate) fn read(file: &Path) -> anyhow::Result<String> {
 /// A loader of that text over the environment, with the keys that follow others.
 pub(crate) fn with_environment<'a>(name: &'a str, text: &'a str) -> Loader<'a> {
     // A variable that is no UTF-8 cannot be meant for us.
-    let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    Loader::new(name, text).env(env)
+    let env =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Loader::new(name, text).env(env).same_as("sinks.parquet.default_cluster", "cluster")
 }
 
-#[cfg(test)]
-mod tests;

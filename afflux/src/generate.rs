@@ -2,8 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
-use afflux_producers::generate::send::{self, Report};
-use afflux_producers::generate::{self, GenerateConfig, Target};
+use afflux_producers::generate::send::{self, Report, Target};
+use afflux_producers::generate::{GenerateConfig, GenerateError};
 use afflux_runtime::signals;
 use anyhow::bail;
 
@@ -12,8 +12,8 @@ use crate::output::{Misuse, bytes, count, print};
 
 pub(crate) async fn generate(args: GenerateArgs) -> anyhow::Result<()> {
     let protocol = match args.protocol {
-        Protocol::Grpc => generate::Protocol::Grpc,
-        Protocol::Http => generate::Protocol::Http,
+        Protocol::Grpc => send::Protocol::Grpc,
+        Protocol::Http => send::Protocol::Http,
     };
     let endpoint = args.endpoint.as_deref().unwrap_or(protocol.local_endpoint());
     let target = Target::new(protocol, endpoint).map_err(misuse)?;
@@ -47,7 +47,7 @@ pub(crate) async fn generate(args: GenerateArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn misuse(error: generate::GenerateError) -> Misuse {
+fn misuse(error: GenerateError) -> Misuse {
     Misuse(error.to_string())
 }
 

@@ -8,6 +8,7 @@ mod cli;
 mod components;
 mod config;
 mod config_command;
+mod generate;
 mod output;
 mod process;
 mod status;
@@ -43,7 +44,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => process::run(args).await,
         Command::Query(_) => Ok(()),
         Command::Status(args) => status::status(args).await,
-        Command::Generate(_) => Ok(()),
+        Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => topics::topics(args).await,
         Command::Config { command } => config_command::config(&command),
     }

@@ -9,11 +9,11 @@ use afflux_runtime::config::redacted;
 use afflux_runtime::{Backoff, Metrics, Process, logging, signals, supervise};
 use tokio_util::sync::CancellationToken;
 
+use crate::buses;
 use crate::cli::RunArgs;
 use crate::components::{self, Selection};
 use crate::config::{self, Config};
 use crate::output::Misuse;
-use crate::buses;
 
 /// Delays between attempts to reach a bus.
 const FIRST_RETRY: Duration = Duration::from_millis(500);

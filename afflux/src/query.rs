@@ -64,12 +64,7 @@ async fn to_file(answer: Answer, format: QueryFormat, file: &Path) -> anyhow::Re
     done
 }
 
-async fn write(
-    answer: Answer,
-    format: QueryFormat,
-    out: impl Write + Send,
-    terminal: bool,
-) -> Result<(), QueryError> {
+async fn write(answer: Answer, format: QueryFormat, out: impl Write + Send, terminal: bool) -> Result<(), QueryError> {
     let mut out = BufWriter::new(out);
     match format {
         QueryFormat::Table => {

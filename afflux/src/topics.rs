@@ -27,7 +27,10 @@ pub(crate) async fn topics(args: TopicsArgs) -> anyhow::Result<()> {
     drop(producer);
     bus.close().await;
     if wrong > 0 {
-        bail!("{wrong} of {} topics are not as configured; partitions are never removed or added by afflux", specs.len());
+        bail!(
+            "{wrong} of {} topics are not as configured; partitions are never removed or added by afflux",
+            specs.len()
+        );
     }
     Ok(())
 }
@@ -35,7 +38,9 @@ pub(crate) async fn topics(args: TopicsArgs) -> anyhow::Result<()> {
 /// A line about one topic, and whether it is as configured.
 async fn verdict(spec: &TopicSpec, producer: &dyn Producer) -> Result<(String, bool), BusError> {
     match producer.partitions(&spec.name).await {
-        Ok(partitions) if partitions == spec.partitions => Ok((format!("{}: {partitions} partitions\n", spec.name), true)),
+        Ok(partitions) if partitions == spec.partitions => {
+            Ok((format!("{}: {partitions} partitions\n", spec.name), true))
+        }
         Ok(partitions) => {
             let line = format!("{}: {partitions} partitions, configured are {}\n", spec.name, spec.partitions);
             Ok((line, false))

@@ -46,6 +46,8 @@ fn load(args: &UpArgs, quiet: bool) -> anyhow::Result<Config> {
     };
     let mut loader = config::with_environment(&name, &text)
         .fallback("bus.local.dir", below("bus")?, "--data-dir")
+        .fallback("sinks.parquet.url", below("lake")?, "--data-dir")
+        .fallback("sinks.parquet.flush.age", "10s", "up")
         .fallback("topics.partitions", 2, "up")
         .fallback("topics.retention.age", "24h", "up")
         .fallback("topics.retention.bytes", "1GiB", "up");
@@ -71,13 +73,15 @@ async fn show(config: &Config, data_dir: &Path, monitor: &Arc<Monitor>, watch: b
         status = monitor.status();
     }
     output::print(&banner(config, data_dir))?;
-    while watch {
+    if !watch {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FLOW_EVERY).await;
         let now = monitor.status();
         output::print(&flow::line(&status, &now))?;
         status = now;
     }
-    Ok(())
 }
 
 fn waiting(status: &Status) -> String {
@@ -91,11 +95,26 @@ fn waiting(status: &Status) -> String {
 fn banner(config: &Config, data_dir: &Path) -> String {
     let mut lines = vec![format!("afflux {} is ready", env!("CARGO_PKG_VERSION")), String::new()];
     let mut say = |what: &str, text: String| lines.push(format!("  {what:<12}{text}"));
-    say("bus", match config.bus.kind {
-        BusKind::Local => config.bus.local.dir.display().to_string(),
-        BusKind::Kafka => format!("Kafka at {}", config.bus.kafka.brokers.joined()),
-    });
+    say(
+        "bus",
+        match config.bus.kind {
+            BusKind::Local => config.bus.local.dir.display().to_string(),
+            BusKind::Kafka => format!("Kafka at {}", config.bus.kafka.brokers.joined()),
+        },
+    );
+    if let Some(parquet) = config.sinks.parquet.on() {
+        say("Parquet", format!("{} (new files every {} or {})", parquet.url, parquet.flush.age, parquet.flush.bytes));
+    }
     say("admin", format!("http://{}/status", reachable(config.admin.listen)));
+    if let Some(parquet) = config.sinks.parquet.on() {
+        let lake = if data_dir == Path::new(DEFAULT_DATA_DIR) && Path::new(&parquet.url) == data_dir.join("lake") {
+            String::new()
+        } else {
+            format!("--lake {} ", parquet.url)
+        };
+        let sql = "SELECT service, name, count(*) AS spans FROM spans GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 10";
+        lines.extend([String::new(), "try, in another terminal:".into(), format!("  afflux query {lake}\"{sql}\"")]);
+    }
     lines.extend([String::new(), "Ctrl-C stops.".into(), String::new()]);
     lines.join("\n")
 }

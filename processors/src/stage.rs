@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use afflux_bus::{BusError, Consumer, ConsumerConfig, ErrorClass, Event};
 use afflux_runtime::admin::State;
-use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal};
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -102,6 +102,11 @@ fn default_transactional_id(group: &str) -> String {
 impl Component for ProcessorStage {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let (group, topics) = self.group();
+        vec![Subscription { group, topics }]
     }
 
     async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError> {

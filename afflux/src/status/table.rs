@@ -119,11 +119,10 @@ mod tests {
     use super::*;
 
     fn status(pid: u32, uptime: f64, scale: u64) -> Status {
-        let component = |state: &str, totals: Value, lag: Value| {
-            json!({"state": state, "detail": null, "totals": totals, "rates": {}, "gauges": {}, "lag": lag})
-        };
+        let component = |state: &str, totals: Value, lag: Value| json!({"state": state, "detail": null, "totals": totals, "rates": {}, "gauges": {}, "lag": lag});
         let lag = |topic: &str, records: u64| json!({"topic": topic, "partition": 0, "records": records});
-        let mut sink = component("failing", json!({"settled_items": {"spans": 5}}), json!([lag("afflux.spans", 12_000)]));
+        let mut sink =
+            component("failing", json!({"settled_items": {"spans": 5}}), json!([lag("afflux.spans", 12_000)]));
         sink["detail"] = "store is away".into();
         let received = json!({
             "accepted_items": {"spans": 100 * scale, "logs": 10 * scale},
@@ -159,9 +158,11 @@ sinks.parquet   failing   spans         0      0 B      5  12,000
 producers.otlp: 3 refused requests (too_large)
 sinks.parquet failing: store is away
 ";
-        let squeezed = |text: &str| text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+        let squeezed =
+            |text: &str| text.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
         assert_eq!(squeezed(&text), squeezed(expected), "{text}");
-        let ends: Vec<usize> = text.lines().filter(|l| l.contains(" spans ")).map(|l| l.find("spans").unwrap_or(0)).collect();
+        let ends: Vec<usize> =
+            text.lines().filter(|l| l.contains(" spans ")).map(|l| l.find("spans").unwrap_or(0)).collect();
         assert!(ends.windows(2).all(|pair| pair[0] == pair[1]), "columns are not aligned:\n{text}");
     }
 

@@ -50,7 +50,7 @@ fn write_entries(out: &mut String, entries: &[Entry], shape: &Shape<'_>, depth: 
             out.push('\n');
         }
         let description = below.as_ref().map(describe).unwrap_or_default();
-        description.lines().for_each(|line| wrap(out, &indent, line));
+        description.iter().for_each(|paragraph| wrap(out, &indent, paragraph));
         let key = scalar(&entry.key);
         // Writing to a String cannot fail.
         let _ = match &entry.value.kind {
@@ -67,18 +67,20 @@ fn write_entries(out: &mut String, entries: &[Entry], shape: &Shape<'_>, depth: 
     }
 }
 
-fn describe(shape: &Shape<'_>) -> String {
-    let mut text = shape.description().unwrap_or_default().to_owned();
+/// Paragraphs of the description, then the choices. Line breaks within a paragraph mean nothing.
+fn describe(shape: &Shape<'_>) -> Vec<String> {
+    let text = shape.description().unwrap_or_default();
+    let mut paragraphs: Vec<String> = text.split("\n\n").map(str::to_owned).collect();
     let choices = shape.choices();
     if !choices.is_empty() {
-        let _ = write!(text, "{}One of: {}.", if text.is_empty() { "" } else { "\n" }, choices.join(", "));
+        paragraphs.push(format!("One of: {}.", choices.join(", ")));
     }
-    text
+    paragraphs
 }
 
-fn wrap(out: &mut String, indent: &str, line: &str) {
+fn wrap(out: &mut String, indent: &str, paragraph: &str) {
     let mut column = 0;
-    for word in line.split_whitespace() {
+    for word in paragraph.split_whitespace() {
         if column > 0 && column + 1 + word.chars().count() > WIDTH {
             out.push('\n');
             column = 0;

@@ -15,7 +15,10 @@ struct Sample {
     kafka: Kafka,
     /// The receiver.
     receiver: Section<Receiver>,
-    /// Bytes in flight.
+    /// Bytes in flight: one budget for all that the process has taken but not yet settled, whatever
+    /// it is.
+    ///
+    /// A second paragraph.
     limit: ByteSize,
     /// How long to wait.
     patience: Period,
@@ -175,6 +178,9 @@ fn the_commented_default_sets_every_key_and_loads_to_the_default() {
     {
         assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
     }
+    let wrapped = "# Bytes in flight: one budget for all that the process has taken but not yet settled, whatever it\n\
+                   # is.\n# A second paragraph.\nlimit: 64MiB\n";
+    assert!(text.contains(wrapped), "{text}");
     let uncommented = text.replace("# dir:", "dir: /x").replace("# address:", "address: a:1");
     read(&uncommented, &[]).unwrap();
 }
