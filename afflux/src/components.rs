@@ -8,6 +8,7 @@ use afflux_bus::TopicSpec;
 use afflux_processors::ProcessorStage;
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
+use afflux_producers::otlp::OtlpReceiver;
 use afflux_runtime::{Component, Role};
 use afflux_sinks::parquet::ParquetSink;
 
@@ -30,15 +31,25 @@ pub(crate) struct Entry {
 
 /// Every component.
 pub(crate) const COMPONENTS: &[Entry] = &[
+    Entry { name: "producers.otlp", role: Role::Producers, build: otlp },
     Entry { name: "producers.generate", role: Role::Producers, build: generate },
     Entry { name: "processors", role: Role::Processors, build: processors },
     Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet },
 ];
 
+fn otlp(config: &Config) -> Built {
+    let Some(otlp) = config.producers.otlp.on() else { return Ok(None) };
+    Ok(Some(Box::new(OtlpReceiver::new(otlp.clone(), config.topic_names(), None)?)))
+}
+
 /// Sends to the receiver of the same process.
 fn generate(config: &Config) -> Built {
     let Some(shop) = config.producers.generate.on() else { return Ok(None) };
-    let target = Target::new(Protocol::Grpc, &format!("http://{}", reachable(([127, 0, 0, 1], 4317).into())))?;
+    let otlp = config.producers.otlp.on();
+    let listen = otlp.and_then(|otlp| otlp.grpc.listen).ok_or_else(|| {
+        Misuse("`producers.generate` sends to `producers.otlp.grpc`, which is switched off; switch it on".into())
+    })?;
+    let target = Target::new(Protocol::Grpc, &format!("http://{}", reachable(listen)))?;
     Ok(Some(Box::new(Generate::new(shop.clone(), target)?)))
 }
 
@@ -110,3 +121,36 @@ pub(crate) fn topics(config: &Config) -> Vec<TopicSpec> {
     [names.ingest_spans(), names.ingest_logs(), names.spans(), names.logs(), names.dead_letters()].map(topic).into()
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(config: &Config, only: &[&str]) -> Vec<&'static str> {
+        let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
+        let selection = Selection::parse(&only).expect("known");
+        build(config, &selection).expect("valid").iter().map(|(_, component)| component.name()).collect()
+    }
+
+    #[test]
+    fn the_table_names_components_as_they_name_themselves() {
+        let mut config = Config::default();
+        config.producers.generate = afflux_runtime::config::Section::default();
+        let table: Vec<_> = COMPONENTS.iter().map(|entry| entry.name).collect();
+        assert_eq!(names(&config, &[]), table);
+    }
+
+    #[test]
+    fn roles_and_names_select() {
+        let config = Config::default();
+        assert_eq!(names(&config, &["producers", "sinks"]), ["producers.otlp", "sinks.parquet"]);
+        assert_eq!(names(&config, &["sinks.parquet"]), ["sinks.parquet"]);
+        assert_eq!(names(&config, &["processors"]), ["processors"]);
+    }
+
+    #[test]
+    fn an_unknown_name_prints_the_known_ones() {
+        let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, sinks.parquet";
+        assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
+    }
+}

@@ -9,6 +9,7 @@ use afflux_bus::kafka::KafkaConfig;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
 use afflux_producers::generate::GenerateConfig;
+use afflux_producers::otlp::OtlpConfig;
 use afflux_runtime::admin::AdminConfig;
 use afflux_runtime::config::{ByteSize, Loader, Period, Section};
 use afflux_runtime::logging::LogConfig;
@@ -153,6 +154,8 @@ pub(crate) struct RetentionConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ProducersConfig {
+    /// Receives spans and logs from OpenTelemetry clients.
+    pub(crate) otlp: Section<OtlpConfig>,
     /// Sends the telemetry of a plausible shop of services to `producers.otlp` of this process. `true` starts it.
     pub(crate) generate: Section<GenerateConfig>,
 }
@@ -182,7 +185,7 @@ impl Default for Config {
 
 impl Default for ProducersConfig {
     fn default() -> Self {
-        Self { generate: Section::Off }
+        Self { otlp: Section::default(), generate: Section::Off }
     }
 }
 
@@ -269,3 +272,5 @@ pub(crate) fn with_environment<'a>(name: &'a str, text: &'a str) -> Loader<'a> {
     Loader::new(name, text).env(env).same_as("sinks.parquet.default_cluster", "cluster")
 }
 
+#[cfg(test)]
+mod tests;

@@ -95,6 +95,17 @@ fn waiting(status: &Status) -> String {
 fn banner(config: &Config, data_dir: &Path) -> String {
     let mut lines = vec![format!("afflux {} is ready", env!("CARGO_PKG_VERSION")), String::new()];
     let mut say = |what: &str, text: String| lines.push(format!("  {what:<12}{text}"));
+    if let Some(otlp) = config.producers.otlp.on() {
+        if let Some(grpc) = otlp.grpc.listen.map(reachable) {
+            say("OTLP gRPC", format!("http://{grpc}"));
+        }
+        if let Some(http) = otlp.http.listen.map(reachable) {
+            say("OTLP HTTP", format!("http://{http}"));
+        }
+        if config.producers.generate.on().is_some() {
+            say("demo", "a shop of services is sending spans and logs".into());
+        }
+    }
     say(
         "bus",
         match config.bus.kind {
@@ -119,3 +130,33 @@ fn banner(config: &Config, data_dir: &Path) -> String {
     lines.join("\n")
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(data_dir: &str, demo: bool) -> UpArgs {
+        UpArgs { demo, config: None, data_dir: data_dir.into() }
+    }
+
+    #[test]
+    fn everything_lies_below_the_data_directory() {
+        let config = load(&args("/data", false), false).expect("valid");
+        assert_eq!(config.bus.local.dir, Path::new("/data/bus"));
+        assert_eq!(config.sinks.parquet.on().expect("on").url, "/data/lake");
+        assert!(config.producers.generate.on().is_none());
+        assert!(load(&args("/data", true), true).expect("valid").producers.generate.on().is_some());
+    }
+
+    #[test]
+    fn the_banner_says_where_data_goes_in_and_comes_out() {
+        let config = load(&args(DEFAULT_DATA_DIR, false), false).expect("valid");
+        let text = banner(&config, Path::new(DEFAULT_DATA_DIR));
+        for part in
+            ["127.0.0.1:4317", "127.0.0.1:4318", "127.0.0.1:9464", "./afflux-data/lake", "afflux query \"SELECT"]
+        {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
+        let config = load(&args("/data", false), false).expect("valid");
+        assert!(banner(&config, Path::new("/data")).contains("afflux query --lake /data/lake \"SELECT"));
+    }
+}

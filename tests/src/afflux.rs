@@ -207,7 +207,8 @@ fn build() -> anyhow::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let profile = exe.parent().and_then(Path::parent).context("test outside a target directory")?;
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.args(["build", "--quiet", "-p", "afflux", "--manifest-path"]);
+    // No `-p`: that would select another set of features and build the dependencies again.
+    command.args(["build", "--quiet", "--bin", "afflux", "--manifest-path"]);
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"));
     if profile.ends_with("release") {
         command.arg("--release");

@@ -90,7 +90,8 @@ impl Tmpfs {
     /// `None`, after a printed notice, where this process may not mount; an error instead under `CI=true`.
     fn mount(path: PathBuf, size: &str) -> anyhow::Result<Option<Self>> {
         std::fs::create_dir_all(&path)?;
-        let output = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).output()?;
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).output()?;
         if output.status.success() {
             return Ok(Some(Self(path)));
         }

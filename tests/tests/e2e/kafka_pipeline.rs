@@ -42,7 +42,8 @@ async fn three_processes_on_kafka_store_every_span_and_speak_otlp_on_the_topics(
         process.stop().await?;
     }
 
-    let rows = query(&lake, "SELECT count(*) AS n, count(DISTINCT span_id) AS ids, min(cluster) AS cluster FROM spans")?;
+    let rows =
+        query(&lake, "SELECT count(*) AS n, count(DISTINCT span_id) AS ids, min(cluster) AS cluster FROM spans")?;
     assert_eq!(rows[0]["n"], acked);
     assert_eq!(rows[0]["ids"], acked);
     let topics = [format!("{prefix}.ingest.spans"), format!("{prefix}.spans")];
