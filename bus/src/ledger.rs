@@ -1,4 +1,146 @@
-//! Low watermark of settled offsets.
-/// Placeholder until the ledger lands.
+//! The ledger: which records were delivered, which are settled, and what may therefore be committed.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use crate::contract::{Assignment, Offset};
+use crate::record::{Generation, PartitionId};
+
+/// Low watermark of settled offsets, per partition and generation.
+///
+/// Only what lies below the oldest unsettled record may be committed: silence is never success, so an offset that
+/// nobody settled holds the watermark, however much after it is settled. Settles of an older generation are ignored
+/// and counted. Pure: it neither reads a clock nor talks to a bus.
 #[derive(Debug, Default)]
-pub struct Ledger;
+pub struct Ledger {
+    partitions: HashMap<PartitionId, Partition>,
+    stale: u64,
+}
+
+/// What a settle did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settle {
+    /// The watermark rose.
+    Advanced,
+    /// Noted; an older record still holds the watermark.
+    Held,
+    /// Ignored and counted: the partition is not owned under this generation.
+    Stale,
+    /// Ignored: the record was never delivered, or is settled already.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct Partition {
+    generation: Generation,
+    /// Everything below is settled.
+    watermark: u64,
+    /// Up to where the group has committed.
+    committed: u64,
+    /// Delivered from the watermark on, rising by offset.
+    open: VecDeque<Delivered>,
+}
+
+#[derive(Debug)]
+struct Delivered {
+    offset: u64,
+    at: Instant,
+    settled: bool,
+}
+
+impl Ledger {
+    /// An empty ledger.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a partition at its assignment; what was known of it under an older generation is forgotten.
+    pub fn assign(&mut self, assignment: &Assignment) {
+        let Assignment { partition, generation, position } = assignment;
+        let fresh =
+            Partition { generation: *generation, watermark: *position, committed: *position, open: VecDeque::new() };
+        self.partitions.insert(partition.clone(), fresh);
+    }
+
+    /// Forgets a partition. Whoever wants to commit for it calls [`Ledger::committable`] before.
+    pub fn revoke(&mut self, partition: &PartitionId) {
+        self.partitions.remove(partition);
+    }
+
+    /// Notes that a record was delivered. Offsets of a partition come rising; others, and those of another
+    /// generation, are ignored.
+    pub fn delivered(&mut self, partition: &PartitionId, generation: Generation, offset: u64, now: Instant) {
+        let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) else {
+            return;
+        };
+        let next = known.open.back().map_or(known.watermark, |last| last.offset + 1);
+        if offset >= next {
+            known.open.push_back(Delivered { offset, at: now, settled: false });
+        }
+    }
+
+    /// Notes that a record is dealt with for good: stored, dropped on purpose, or on the dead-letter topic.
+    pub fn settle(&mut self, partition: &PartitionId, generation: Generation, offset: u64) -> Settle {
+        let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) else {
+            self.stale += 1;
+            return Settle::Stale;
+        };
+        let Ok(at) = known.open.binary_search_by_key(&offset, |delivered| delivered.offset) else {
+            return Settle::Unknown;
+        };
+        if std::mem::replace(&mut known.open[at].settled, true) {
+            return Settle::Unknown;
+        }
+        if at > 0 {
+            return Settle::Held;
+        }
+        while let Some(settled) = known.open.pop_front_if(|delivered| delivered.settled) {
+            known.watermark = settled.offset + 1;
+        }
+        Settle::Advanced
+    }
+
+    /// The watermarks that rose since the last [`Ledger::committed`], in the order of their partitions.
+    pub fn committable(&self) -> Vec<Offset> {
+        let risen = self.partitions.iter().filter(|(_, known)| known.watermark > known.committed);
+        let offset = |(partition, known): (&PartitionId, &Partition)| Offset {
+            partition: partition.clone(),
+            generation: known.generation,
+            next: known.watermark,
+        };
+        let mut offsets: Vec<_> = risen.map(offset).collect();
+        offsets.sort_unstable_by(|a, b| a.partition.cmp(&b.partition));
+        offsets
+    }
+
+    /// Notes that these offsets are committed; those of an older generation are ignored.
+    pub fn committed(&mut self, offsets: &[Offset]) {
+        for Offset { partition, generation, next } in offsets {
+            if let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == *generation) {
+                known.committed = known.committed.max(*next);
+            }
+        }
+    }
+
+    /// The record that has waited longest for its settlement, with the time of its delivery.
+    pub fn oldest_unsettled(&self) -> Option<(PartitionId, u64, Instant)> {
+        // The first of each partition is unsettled, and was delivered before the others.
+        let first = |(partition, known): (&'_ PartitionId, &Partition)| {
+            known.open.front().map(|first| (first.at, partition.clone(), first.offset))
+        };
+        self.partitions.iter().filter_map(first).min().map(|(at, partition, offset)| (partition, offset, at))
+    }
+
+    /// Records delivered and not settled, in all partitions.
+    pub fn unsettled(&self) -> usize {
+        self.partitions.values().flat_map(|known| &known.open).filter(|delivered| !delivered.settled).count()
+    }
+
+    /// Settles ignored so far because their generation was over.
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,8 @@
 //! Two implementations, [`kafka`] and [`local`], pass the same conformance suite. Everything else in the
 //! workspace sees only the traits of [`contract`], so a stage cannot tell on which of the two it runs.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod contract;
 pub mod error;
 pub mod kafka;
@@ -12,5 +14,6 @@ pub mod record;
 
 pub use contract::{Assignment, Bus, Consumer, ConsumerConfig, Event, Offset, PartitionLag, Producer, StartAt};
 pub use error::{BusError, ErrorClass};
-pub use ledger::Ledger;
+pub use ledger::{Ledger, Settle};
+pub use local::{LocalBus, LocalConfig};
 pub use record::{Cleanup, Generation, Headers, PartitionId, Received, Record, TopicSpec};

@@ -1,5 +1,7 @@
 //! Every metric of the process, in one table.
 
+mod samples;
+
 use std::sync::Mutex;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,6 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+pub use samples::Sample;
 
 /// What kind of telemetry an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +100,8 @@ metrics! {
     refused_requests: Family<ReasonLabels, Counter> = "refused_requests",
     /// Items dropped on purpose, by reason.
     dropped_items: Family<ReasonLabels, Counter> = "dropped_items",
+    /// Records that could not be delivered and went to the dead letters, by reason.
+    dead_letters: Family<ReasonLabels, Counter> = "dead_letters",
     /// Items that a processor or sink took from the bus and settled.
     settled_items: Family<ComponentLabels, Counter> = "settled_items",
     /// Record bytes that a processor or sink took from the bus and settled.
@@ -120,6 +126,11 @@ impl Metrics {
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
+    }
+
+    /// Every value that is exposed now.
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::parse(&self.encode())
     }
 }
 

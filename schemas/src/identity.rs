@@ -43,3 +43,59 @@ impl<'a> Identity<'a> {
         identity
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry_proto::tonic::common::v1::any_value::Value;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::resource::v1::Resource;
+    use prost::Message;
+
+    use super::*;
+
+    fn resource(attributes: &[(&str, Value)]) -> Vec<u8> {
+        let attribute = |(key, value): &(&str, Value)| KeyValue {
+            key: (*key).into(),
+            value: Some(AnyValue { value: Some(value.clone()) }),
+            ..KeyValue::default()
+        };
+        Resource { attributes: attributes.iter().map(attribute).collect(), ..Resource::default() }.encode_to_vec()
+    }
+
+    #[test]
+    fn each_attribute_fills_its_own_field() {
+        let text = |text: &str| Value::StringValue(text.into());
+        let bytes = resource(&[
+            ("k8s.pod.name", text("pod")),
+            ("service.name", text("cart")),
+            ("host.name", text("host")),
+            ("service.namespace", text("shop")),
+            ("k8s.node.name", text("node")),
+            ("k8s.cluster.name", text("eu")),
+            ("k8s.namespace.name", text("prod")),
+        ]);
+        let expected = Identity {
+            service: Some("cart"),
+            service_namespace: Some("shop"),
+            cluster: Some("eu"),
+            namespace: Some("prod"),
+            pod: Some("pod"),
+            node: Some("node"),
+        };
+        assert_eq!(Identity::of(ResourceView::new(&bytes)), expected);
+        assert_eq!(Identity::of(ResourceView::default()), Identity::default());
+    }
+
+    #[test]
+    fn the_first_text_that_is_not_empty_counts() {
+        let bytes = resource(&[
+            ("service.name", Value::IntValue(7)),
+            ("service.name", Value::StringValue(String::new())),
+            ("service.name", Value::StringValue("first".into())),
+            ("service.name", Value::StringValue("second".into())),
+            ("k8s.pod.name", Value::BoolValue(true)),
+        ]);
+        let identity = Identity::of(ResourceView::new(&bytes));
+        assert_eq!((identity.service, identity.pod), (Some("first"), None));
+    }
+}

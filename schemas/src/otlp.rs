@@ -1,11 +1,13 @@
 //! OTLP requests as bytes: views, validation, splitting and joining without decoding.
 
+pub mod block;
 pub mod canonical;
 pub mod common;
 pub mod logs;
 pub mod split;
 mod text;
 pub mod trace;
+mod unique;
 pub mod validate;
 
 #[cfg(test)]

@@ -10,8 +10,18 @@ use prost::Message;
 /// Nanoseconds since the Unix epoch at which the corpus begins.
 const START: u64 = 1_760_000_000_000_000_000;
 const SERVICES: [&str; 12] = [
-    "frontend", "cart", "checkout", "payment", "shipping", "currency", "catalog", "recommendation", "email", "ads",
-    "inventory", "fraud",
+    "frontend",
+    "cart",
+    "checkout",
+    "payment",
+    "shipping",
+    "currency",
+    "catalog",
+    "recommendation",
+    "email",
+    "ads",
+    "inventory",
+    "fraud",
 ];
 const PATHS: [&str; 8] =
     ["/", "/cart", "/cart/items", "/checkout", "/product/{id}", "/api/v1/orders", "/api/v1/orders/{id}", "/healthz"];

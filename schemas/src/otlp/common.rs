@@ -1,9 +1,20 @@
 //! Views over what traces and logs share: resources, scopes, attributes and their values.
 
+pub use super::unique::Unique;
 use crate::wire::{Extent, FIXED64, LEN, RECURSION_LIMIT, Reader, Reason, Repeated, VARINT, key, text};
 
 /// Attributes in their order; keys may repeat.
 pub type Attributes<'a> = Repeated<'a, KeyValueView<'a>>;
+
+impl<'a> Attributes<'a> {
+    /// The attributes without those whose key an earlier one has.
+    ///
+    /// OTLP forbids repeated keys without saying what they mean; readers of maps, such as DuckDB, refuse them.
+    pub fn unique(self) -> Unique<'a> {
+        Unique::new(self)
+    }
+}
+
 /// The values of an array.
 pub type Values<'a> = Repeated<'a, ValueView<'a>>;
 

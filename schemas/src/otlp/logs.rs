@@ -1,7 +1,7 @@
 //! Views over log requests (`ExportLogsServiceRequest`, `LogsData`); see [`super::trace`] for how views behave.
 
-use super::common::{Attributes, ResourceView, ScopeView, ValueView};
-use super::trace::Block;
+use super::block::{ResourceBlock, ScopeBlock};
+use super::common::{Attributes, ValueView};
 use crate::wire::{Extent, FIXED32, FIXED64, LEN, RECURSION_LIMIT, Reader, Reason, Repeated, VARINT, key, text};
 
 /// A whole request.
@@ -25,100 +25,24 @@ impl<'a> LogsView<'a> {
 }
 
 /// A `ResourceLogs` message: the log records of one resource.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ResourceLogsView<'a> {
-    block: Block<'a>,
-}
-
-impl<'a> From<&'a [u8]> for ResourceLogsView<'a> {
-    #[inline]
-    fn from(raw: &'a [u8]) -> Self {
-        Self { block: Block::new(raw) }
-    }
-}
+pub type ResourceLogsView<'a> = ResourceBlock<'a, ScopeLogsView<'a>>;
 
 impl<'a> ResourceLogsView<'a> {
-    /// Sees a message's bytes as the log records of a resource.
-    pub fn new(raw: &'a [u8]) -> Self {
-        raw.into()
-    }
-
-    /// The message's bytes.
-    #[inline]
-    pub const fn raw(&self) -> &'a [u8] {
-        self.block.raw
-    }
-
-    /// The resource; an absent one reads as empty.
-    #[inline]
-    pub fn resource(&self) -> ResourceView<'a> {
-        ResourceView::new(self.block.head.unwrap_or_default())
-    }
-
-    /// Bytes of the `Resource` message, where there is one.
-    #[inline]
-    pub const fn resource_raw(&self) -> Option<&'a [u8]> {
-        self.block.head
-    }
-
-    /// URL of the schema of the resource.
-    pub fn schema_url(&self) -> &'a str {
-        text(self.block.schema_url)
-    }
-
     /// Its blocks, one for each scope.
     #[inline]
     pub fn scope_logs(&self) -> Repeated<'a, ScopeLogsView<'a>> {
-        self.block.items()
+        self.scopes()
     }
 }
 
 /// A `ScopeLogs` message: the log records of one instrumentation scope.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ScopeLogsView<'a> {
-    block: Block<'a>,
-}
-
-impl<'a> From<&'a [u8]> for ScopeLogsView<'a> {
-    #[inline]
-    fn from(raw: &'a [u8]) -> Self {
-        Self { block: Block::new(raw) }
-    }
-}
+pub type ScopeLogsView<'a> = ScopeBlock<'a, LogRecordView<'a>>;
 
 impl<'a> ScopeLogsView<'a> {
-    /// Sees a message's bytes as the log records of a scope.
-    pub fn new(raw: &'a [u8]) -> Self {
-        raw.into()
-    }
-
-    /// The message's bytes.
-    #[inline]
-    pub const fn raw(&self) -> &'a [u8] {
-        self.block.raw
-    }
-
-    /// The scope; an absent one reads as empty.
-    #[inline]
-    pub fn scope(&self) -> ScopeView<'a> {
-        ScopeView::new(self.block.head.unwrap_or_default())
-    }
-
-    /// Bytes of the `InstrumentationScope` message, where there is one.
-    #[inline]
-    pub const fn scope_raw(&self) -> Option<&'a [u8]> {
-        self.block.head
-    }
-
-    /// URL of the schema of the log records.
-    pub fn schema_url(&self) -> &'a str {
-        text(self.block.schema_url)
-    }
-
     /// The log records.
     #[inline]
     pub fn log_records(&self) -> Repeated<'a, LogRecordView<'a>> {
-        self.block.items()
+        self.items()
     }
 }
 

@@ -70,7 +70,7 @@ use Type::{Bytes, Fixed32, Fixed64, Many, One, Str, Unknown, Varint};
 
 impl Type {
     #[inline]
-    const fn wire_type(self) -> u32 {
+    pub(super) const fn wire_type(self) -> u32 {
         match self {
             Unknown | Varint => VARINT,
             Fixed32 => FIXED32,
@@ -146,7 +146,9 @@ fn message(ty: &'static Message, bytes: &[u8], depth: u32, checked: &mut Checked
             Bytes => reader.bytes().map(drop).map_err(fail)?,
             Str => {
                 let text = reader.bytes().map_err(fail)?;
-                simdutf8::basic::from_utf8(text).map_err(|_| fail(Reason::Utf8 { field }))?;
+                if !wire::is_text(text) {
+                    return Err(fail(Reason::Utf8 { field }));
+                }
             }
             One(inner) | Many(inner) => {
                 let nested = reader.bytes().map_err(fail)?;

@@ -30,6 +30,51 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn bytes_are_text_or_not_as_the_standard_library_says(
+        mut bytes in prop_oneof![
+            prop::collection::vec(0x20..0x7f_u8, 0..80),
+            "\\PC{0,20}".prop_map(String::into_bytes),
+        ],
+        change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    ) {
+        if let Some((at, byte)) = change && !bytes.is_empty() {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        prop_assert_eq!(is_text(&bytes), std::str::from_utf8(&bytes).is_ok());
+        prop_assert_eq!(text(&bytes), std::str::from_utf8(&bytes).unwrap_or_default());
+    }
+}
+
+#[test]
+fn one_byte_that_is_not_ascii_is_seen_wherever_it_stands() {
+    for len in 0..80 {
+        let mut bytes = vec![0; len];
+        assert!(is_text(&bytes));
+        for at in 0..len {
+            for byte in [0x80, 0xc3, 0xff] {
+                bytes[at] = byte;
+                assert!(!is_text(&bytes), "{byte:x} at {at} of {len}");
+            }
+            bytes[at] = 0;
+        }
+    }
+}
+
+#[test]
+fn the_tenth_byte_of_a_varint_holds_one_bit() {
+    for last in 0..=255 {
+        let mut bytes = [0xff; 11];
+        bytes[9] = last;
+        let expected = decode_varint(&mut &bytes[..]).ok();
+        assert_eq!(Reader::new(&bytes).varint().ok(), expected, "{last}");
+        assert_eq!(Reader::new(&bytes[..10]).varint().ok(), expected, "{last}");
+        assert_eq!(expected.is_some(), last < 2);
+    }
+}
+
 #[test]
 fn fields_are_seen_with_and_without_their_header() {
     let mut buf = Vec::new();

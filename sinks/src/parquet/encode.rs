@@ -85,7 +85,9 @@ fn as_dictionary(field: &Field) -> Field {
     let data_type = match field.data_type() {
         DataType::Utf8 => DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)),
         DataType::Map(entries, sorted) => DataType::Map(Arc::new(as_dictionary(entries)), *sorted),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| Arc::new(as_dictionary(field))).collect()),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| Arc::new(as_dictionary(field))).collect())
+        }
         other => other.clone(),
     };
     field.clone().with_data_type(data_type)

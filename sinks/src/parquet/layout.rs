@@ -182,10 +182,7 @@ mod tests {
             layout.data(&place("eu-1", 1_700_000_000_123_456_789), 42).as_ref(),
             "lake/spans/cluster=eu-1/date=2023-11-14/hour=22/afflux.spans-00007-00000000000000000042.parquet"
         );
-        assert_eq!(
-            layout.intent(42).as_ref(),
-            "lake/_afflux/intents/afflux.spans/00007/00000000000000000042.json"
-        );
+        assert_eq!(layout.intent(42).as_ref(), "lake/_afflux/intents/afflux.spans/00007/00000000000000000042.json");
         assert_eq!(layout.floor(9).as_ref(), "lake/_afflux/floors/afflux.spans/00007/00000000000000000009.json");
         assert_eq!(offset_of(&layout.intent(42)), Some(42));
         assert_eq!(offset_of(&Path::from("a/b.json")), None);

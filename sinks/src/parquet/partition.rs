@@ -127,11 +127,7 @@ impl Partition {
         Ok(intent)
     }
 
-    async fn read<T: serde::de::DeserializeOwned>(
-        &self,
-        path: &Path,
-        first: u64,
-    ) -> Result<Option<T>, Interrupt> {
+    async fn read<T: serde::de::DeserializeOwned>(&self, path: &Path, first: u64) -> Result<Option<T>, Interrupt> {
         let Target { shared, line, .. } = &self.target;
         let Some(bytes) = persist!(line, shared.store.read(path))? else { return Ok(None) };
         let bad = |error: serde_json::Error| Stop::BadIntent { first, reason: error.to_string() };
@@ -193,7 +189,8 @@ impl Partition {
         }
         let ours = &sealed.intent;
         let path = layout.intent(ours.first);
-        let json = bytes::Bytes::from(serde_json::to_vec(ours).map_err(|error| Stop::Encode { reason: error.to_string() })?);
+        let json =
+            bytes::Bytes::from(serde_json::to_vec(ours).map_err(|error| Stop::Encode { reason: error.to_string() })?);
         loop {
             if persist!(line, shared.store.create(&path, json.clone()))? {
                 return Ok(());

@@ -103,9 +103,7 @@ pub(crate) fn resume(firsts: &[u64], oldest: u64) -> Resume {
 /// Decides the same where only the last range is in question.
 pub(crate) fn resume_after(last_range: Option<&Intent>, oldest: u64) -> Result<u64, Stop> {
     match last_range {
-        Some(intent) if intent.last >= oldest => {
-            Err(Stop::Expired { first: intent.first, last: intent.last, oldest })
-        }
+        Some(intent) if intent.last >= oldest => Err(Stop::Expired { first: intent.first, last: intent.last, oldest }),
         _ => Ok(oldest),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use afflux_bus::{Bus, BusError, Consumer, ConsumerConfig, ErrorClass};
 use afflux_runtime::admin::State;
 use afflux_runtime::metrics::ReasonLabels;
-use afflux_runtime::{Backoff, Component, ComponentError, Context};
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Subscription};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
 use object_store::path::Path;
@@ -156,6 +156,11 @@ async fn wait(context: &Context, delay: Duration) {
 impl Component for ParquetSink {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let topics = [self.topics.spans(), self.topics.logs()].map(Arc::from).into();
+        vec![Subscription { group: self.config.group.as_str().into(), topics }]
     }
 
     async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError> {

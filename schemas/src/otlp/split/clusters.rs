@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use crate::identity::Identity;
+use crate::otlp::block::Block;
 use crate::otlp::common::ResourceView;
-use crate::otlp::trace::Block;
 use crate::wire::{Fields, LEN, Repeated, key};
 
 /// The share of one cluster.

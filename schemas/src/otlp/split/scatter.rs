@@ -9,7 +9,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::{InvalidId, Part, Split};
-use crate::otlp::trace::Block;
+use crate::otlp::block::Block;
 use crate::wire::{Fields, LEN, key, len_field_size, offset_in, put_len_header};
 
 /// Chooses the partition of each item.

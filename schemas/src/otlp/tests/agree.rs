@@ -10,6 +10,7 @@ use super::bytes::{Dice, damage, scramble, soup};
 use super::{decode, generate};
 use crate::otlp::validate::{Checked, LOGS, Malformed, TRACES};
 use crate::otlp::{canonical, split, validate};
+use crate::wire::put_len_field;
 
 /// What the two signals have in common.
 struct Signal<M> {
@@ -93,11 +94,12 @@ proptest! {
         accepted(&TRACE, &bytes)?;
         prop_assert!(validate::traces(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&TRACES, &bytes, &mut dice);
+        let scrambled = scramble(&TRACES, &bytes, &mut dice);
         accepted(&TRACE, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            TRACE.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            TRACE.agrees(&damaged)?;
         }
     }
 
@@ -107,11 +109,12 @@ proptest! {
         accepted(&LOG, &bytes)?;
         prop_assert!(validate::logs(&bytes).unwrap().canonical);
         let mut dice = Dice(seed);
-        let mut scrambled = scramble(&LOGS, &bytes, &mut dice);
+        let scrambled = scramble(&LOGS, &bytes, &mut dice);
         accepted(&LOG, &scrambled)?;
-        for _ in 0..4 {
-            damage(&mut scrambled, &mut dice);
-            LOG.agrees(&scrambled)?;
+        for _ in 0..10 {
+            let mut damaged = scrambled.clone();
+            damage(&mut damaged, &mut dice);
+            LOG.agrees(&damaged)?;
         }
     }
 }
@@ -121,9 +124,8 @@ proptest! {
 
     #[test]
     fn any_fields_are_accepted_or_refused_as_prost_does(seed in any::<u64>()) {
-        let bytes = soup(&mut Dice(seed), 7);
-        TRACE.agrees(&bytes)?;
-        LOG.agrees(&bytes)?;
+        TRACE.agrees(&soup(&TRACES, &mut Dice(seed), 9))?;
+        LOG.agrees(&soup(&LOGS, &mut Dice(seed), 9))?;
     }
 }
 
@@ -138,6 +140,77 @@ proptest! {
         }
         for end in 0..logs.len().min(600) {
             LOG.agrees(&logs[..end])?;
+        }
+    }
+}
+
+#[test]
+fn an_error_says_where_in_the_request_and_why() {
+    // A span whose name, its last field, is not UTF-8.
+    let bytes = [0x0a, 8, 0x12, 6, 0x12, 4, 0x30, 1, 0x2a, 0];
+    assert!(validate::traces(&bytes).is_ok());
+    let mut bytes = [0x0a, 10, 0x12, 8, 0x12, 6, 0x30, 1, 0x2a, 2, 0xc3, 0x28];
+    let text = |bytes: &[u8]| validate::traces(bytes).unwrap_err().to_string();
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: field 5 is not UTF-8");
+    bytes[9] = 3;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 8: a field reaches past the end of its message");
+    bytes[6] = 0x32;
+    assert_eq!(text(&bytes), "malformed protobuf in Span at byte 6: field 6 has wire type 2 instead of 0");
+    bytes[4] = 0x14;
+    assert_eq!(text(&bytes), "malformed protobuf in ScopeSpans at byte 4: field 2 has wire type 4 instead of 2");
+}
+
+/// An empty message at the end of a path of field numbers, so many times.
+fn at(path: &[u32], times: usize) -> Vec<u8> {
+    let (last, outer) = path.split_last().unwrap();
+    let mut bytes = Vec::new();
+    (0..times).for_each(|_| put_len_field(&mut bytes, *last, &[]));
+    outer.iter().rev().fold(bytes, |inner, field| {
+        let mut bytes = Vec::new();
+        put_len_field(&mut bytes, *field, &inner);
+        bytes
+    })
+}
+
+#[test]
+fn a_singular_message_in_two_pieces_is_told_and_a_repeated_one_is_not() {
+    type Validate = fn(&[u8]) -> Result<Checked, Malformed>;
+    let traces: (Validate, &[(&[u32], bool)]) = (
+        validate::traces,
+        &[
+            (&[1], true),
+            (&[1, 1], false),
+            (&[1, 2], true),
+            (&[1, 2, 1], false),
+            (&[1, 2, 2], true),
+            (&[1, 2, 2, 9], true),
+            (&[1, 2, 2, 9, 2], false),
+            (&[1, 2, 2, 11], true),
+            (&[1, 2, 2, 11, 3], true),
+            (&[1, 2, 2, 13], true),
+            (&[1, 2, 2, 13, 4], true),
+            (&[1, 2, 2, 15], false),
+        ],
+    );
+    let logs: (Validate, &[(&[u32], bool)]) = (
+        validate::logs,
+        &[
+            (&[1, 1], false),
+            (&[1, 1, 1], true),
+            (&[1, 1, 3], true),
+            (&[1, 2, 1], false),
+            (&[1, 2, 2, 5], false),
+            (&[1, 2, 2, 5, 5], false),
+            (&[1, 2, 2, 5, 5, 1], true),
+            (&[1, 2, 2, 5, 6], false),
+            (&[1, 2, 2, 5, 6, 1], true),
+            (&[1, 2, 2, 6], true),
+        ],
+    );
+    for (validate, paths) in [traces, logs] {
+        for (path, repeated) in paths {
+            assert!(validate(&at(path, 1)).unwrap().canonical, "{path:?}");
+            assert_eq!(validate(&at(path, 2)).unwrap().canonical, *repeated, "{path:?}");
         }
     }
 }

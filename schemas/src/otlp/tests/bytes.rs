@@ -30,14 +30,16 @@ impl Dice {
 pub(super) fn scramble(message: &Message, bytes: &[u8], dice: &mut Dice) -> Vec<u8> {
     let mut fields: Vec<Vec<u8>> = Vec::new();
     for field in Fields::new(bytes) {
-        let written = match (field.key & 7, message.fields.get(field.key as usize >> 3)) {
+        let ty = message.fields.get(field.key as usize >> 3);
+        let written = match (field.key & 7, ty) {
             (LEN, Some(Type::One(inner) | Type::Many(inner))) => {
                 length_delimited(field.key, &scramble(inner, field.value, dice), dice)
             }
             (LEN, _) => length_delimited(field.key, field.value, dice),
             _ => field.raw.to_vec(),
         };
-        if dice.once_in(40) {
+        // A singular message that stands twice changes the meaning, which most cases should not.
+        if dice.once_in(if matches!(ty, Some(Type::One(_))) { 400 } else { 40 }) {
             fields.push(written.clone());
         }
         fields.push(written);
@@ -105,49 +107,60 @@ fn unknown_field(from: u32, dice: &mut Dice, depth: u32) -> Vec<u8> {
     bytes
 }
 
-/// Damages bytes in up to three places.
+/// Damages bytes in one place.
 pub(super) fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
-    for _ in 0..=dice.below(3) {
-        let at = dice.below(bytes.len());
-        match dice.below(6) {
-            _ if bytes.is_empty() => bytes.push(dice.next() as u8),
-            0 => bytes[at] ^= 1 << dice.below(8),
-            1 => bytes[at] = dice.next() as u8,
-            2 => bytes.insert(at, dice.next() as u8),
-            3 => drop(bytes.remove(at)),
-            4 => bytes.truncate(at),
-            _ => {
-                let from = dice.below(bytes.len());
-                let taken = bytes[from..bytes.len().min(from + dice.below(12))].to_vec();
-                bytes.splice(at..at, taken);
-            }
+    let at = dice.below(bytes.len());
+    match dice.below(6) {
+        _ if bytes.is_empty() => bytes.push(dice.next() as u8),
+        0 | 1 => bytes[at] ^= 1 << dice.below(8),
+        2 => bytes[at] = dice.next() as u8,
+        3 => bytes.insert(at, dice.next() as u8),
+        4 => drop(bytes.remove(at)),
+        _ if dice.once_in(4) => bytes.truncate(at),
+        _ => {
+            let from = dice.below(bytes.len());
+            let taken = bytes[from..bytes.len().min(from + dice.below(12))].to_vec();
+            bytes.splice(at..at, taken);
         }
     }
 }
 
-/// Fields of small numbers, of any wire type and mostly well formed, within each other.
-pub(super) fn soup(dice: &mut Dice, depth: u32) -> Vec<u8> {
+/// Any fields of a message in any order and number, once in a while of a wrong type.
+pub(super) fn soup(message: &Message, dice: &mut Dice, depth: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    for _ in 0..dice.below(6) {
-        let field = if dice.once_in(3) { dice.below(19) } else { 1 + dice.below(3) } as u32;
-        let wire_type = if dice.once_in(4) { dice.below(8) as u32 } else { LEN };
-        put_varint(&mut bytes, key(field, wire_type).into());
-        match wire_type {
-            VARINT => put_padded(&mut bytes, dice.next() >> dice.below(64), dice),
-            FIXED32 => bytes.extend([9, 8, 7, 6]),
-            FIXED64 => bytes.extend([9, 8, 7, 6, 5, 4, 3, 2]),
-            LEN if depth > 0 => {
-                let inner = soup(dice, depth - 1);
-                put_padded(&mut bytes, (inner.len() + usize::from(dice.once_in(200))) as u64, dice);
-                bytes.extend(inner);
-            }
-            LEN => bytes.push(0),
-            START_GROUP => {
-                bytes.extend(soup(dice, 0));
-                put_varint(&mut bytes, key(field, END_GROUP).into());
-            }
-            _ => {}
+    for _ in 0..dice.below(if depth > 5 { 4 } else { 7 }) {
+        if dice.once_in(20) {
+            bytes.extend(unknown_field(message.fields.len() as u32, dice, 3));
+            continue;
+        }
+        let field = if dice.once_in(3) { dice.below(message.fields.len()) } else { 1 + dice.below(2) };
+        let field = field.min(message.fields.len() - 1);
+        let ty = message.fields.get(field).copied().unwrap_or(Type::Unknown);
+        let wire_type = if dice.once_in(500) { dice.below(8) as u32 } else { ty.wire_type() };
+        if field > 0 || dice.once_in(200) {
+            put_padded(&mut bytes, key(field as u32, wire_type).into(), dice);
+            put_value(&mut bytes, wire_type, ty, dice, depth);
         }
     }
     bytes
+}
+
+fn put_value(bytes: &mut Vec<u8>, wire_type: u32, ty: Type, dice: &mut Dice, depth: u32) {
+    match (wire_type, ty) {
+        (VARINT, _) => put_padded(bytes, dice.next() >> dice.below(64), dice),
+        (FIXED32, _) => bytes.extend((dice.next() as u32).to_le_bytes()),
+        (FIXED64, _) => bytes.extend(dice.next().to_le_bytes()),
+        (LEN, _) => {
+            let value = match ty {
+                Type::One(inner) | Type::Many(inner) if depth > 0 => soup(inner, dice, depth - 1),
+                Type::Str if dice.once_in(300) => vec![0xc3; dice.below(3)],
+                Type::Str => "é".repeat(dice.below(40)).into_bytes(),
+                Type::Bytes => vec![dice.next() as u8; [16, 8, 0, 15][dice.below(4)]],
+                _ => Vec::new(),
+            };
+            put_padded(bytes, (value.len() + usize::from(dice.once_in(500))) as u64, dice);
+            bytes.extend(value);
+        }
+        _ => {}
+    }
 }

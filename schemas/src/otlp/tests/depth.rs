@@ -60,7 +60,7 @@ fn nesting_is_accepted_exactly_as_deep_as_prost_does() {
 }
 
 #[test]
-fn a_million_levels_exhaust_no_stack() {
+fn hundreds_of_thousands_of_levels_exhaust_no_stack() {
     let mut bytes = Vec::new();
     // From the inside out, every length is right.
     let mut headers = Vec::new();

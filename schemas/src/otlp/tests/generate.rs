@@ -38,7 +38,7 @@ fn blob() -> impl Strategy<Value = Vec<u8>> {
 /// One of a few ids of `len` bytes, so that traces have several spans; now and then no valid id.
 fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
-        12 => (1..6_u8).prop_map(move |id| (0..len).map(|i| id.wrapping_mul(i as u8 + 7)).collect::<Vec<u8>>()),
+        12 => (1..6_usize).prop_map(move |id| (0..len).map(|i| if i == id * 5 % len { id as u8 } else { 9 }).collect::<Vec<u8>>()),
         1 => Just(Vec::new()),
         1 => Just(vec![0; len]),
         1 => Just(vec![7; len - 1]),
@@ -91,10 +91,23 @@ fn entity() -> impl Strategy<Value = EntityRef> {
     )
 }
 
-fn resource() -> impl Strategy<Value = Option<Resource>> {
-    let resource = (attributes(), count(), vec(entity(), 0..2)).prop_map(|(attributes, dropped, entity_refs)| {
-        Resource { attributes, dropped_attributes_count: dropped, entity_refs }
+/// Often with the name of one of a few clusters.
+fn resource_attributes() -> impl Strategy<Value = Vec<KeyValue>> {
+    let cluster = prop::sample::select(&["eu", "us", ""]).prop_map(|name| KeyValue {
+        key: "k8s.cluster.name".into(),
+        value: Some(AnyValue { value: Some(Value::StringValue(name.into())) }),
+        key_strindex: 0,
     });
+    vec(prop_oneof![1 => cluster, 2 => key_value(value())], 0..4)
+}
+
+fn resource() -> impl Strategy<Value = Option<Resource>> {
+    let resource =
+        (resource_attributes(), count(), vec(entity(), 0..2)).prop_map(|(attributes, dropped, entity_refs)| Resource {
+            attributes,
+            dropped_attributes_count: dropped,
+            entity_refs,
+        });
     option::weighted(0.8, resource)
 }
 
@@ -176,27 +189,27 @@ fn log_record() -> impl Strategy<Value = LogRecord> {
 
 /// Trace requests.
 pub(super) fn traces() -> impl Strategy<Value = ExportTraceServiceRequest> {
-    let scopes = (scope(), vec(span(), 0..4), text()).prop_map(|(scope, spans, schema_url)| ScopeSpans {
+    let scopes = (scope(), vec(span(), 0..5), text()).prop_map(|(scope, spans, schema_url)| ScopeSpans {
         scope,
         spans,
         schema_url,
     });
-    let blocks = (resource(), vec(scopes, 0..3), text())
+    let blocks = (resource(), vec(scopes, 0..4), text())
         .prop_map(|(resource, scope_spans, schema_url)| ResourceSpans { resource, scope_spans, schema_url });
-    vec(blocks, 0..3).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
+    vec(blocks, 0..4).prop_map(|resource_spans| ExportTraceServiceRequest { resource_spans })
 }
 
 /// Log requests.
 pub(super) fn logs() -> impl Strategy<Value = ExportLogsServiceRequest> {
-    let scopes = (scope(), vec(log_record(), 0..4), text()).prop_map(|(scope, log_records, schema_url)| ScopeLogs {
+    let scopes = (scope(), vec(log_record(), 0..5), text()).prop_map(|(scope, log_records, schema_url)| ScopeLogs {
         scope,
         log_records,
         schema_url,
     });
-    let blocks = (resource(), vec(scopes, 0..3), text()).prop_map(|(resource, scope_logs, schema_url)| ResourceLogs {
+    let blocks = (resource(), vec(scopes, 0..4), text()).prop_map(|(resource, scope_logs, schema_url)| ResourceLogs {
         resource,
         scope_logs,
         schema_url,
     });
-    vec(blocks, 0..3).prop_map(|resource_logs| ExportLogsServiceRequest { resource_logs })
+    vec(blocks, 0..4).prop_map(|resource_logs| ExportLogsServiceRequest { resource_logs })
 }

@@ -79,7 +79,7 @@ fn cluster(resource: &Option<Resource>) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_valid_span_is_in_the_part_of_its_partition_in_order(

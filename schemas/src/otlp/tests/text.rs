@@ -65,6 +65,16 @@ fn arrays_and_lists_are_json_even_as_text() {
     assert_eq!(texts(of(list)), (expected.into(), expected.into()));
 }
 
+#[test]
+fn every_control_character_is_escaped_in_json() {
+    for byte in 0..=0x7f_u8 {
+        let text = char::from(byte).to_string();
+        let (plain, json) = texts(of(Value::StringValue(text.clone())));
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        assert_eq!(plain, text);
+    }
+}
+
 proptest! {
     #[test]
     fn any_text_survives_as_json(text in any::<String>()) {

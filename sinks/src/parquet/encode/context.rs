@@ -118,7 +118,8 @@ impl Contexts {
             scope_version: text(&|_, _, scope| scope.version)?,
             resource_attributes: self
                 .attributes(rows.iter().map(|&row| &self.resources[self.contexts[row].resource].attributes))?,
-            scope_attributes: self.attributes(rows.iter().map(|&row| &self.scopes[self.contexts[row].scope].attributes))?,
+            scope_attributes: self
+                .attributes(rows.iter().map(|&row| &self.scopes[self.contexts[row].scope].attributes))?,
             tenant: text(&|context, _, _| context.tenant)?,
             resource_schema_url: text(&|context, _, _| context.resource_schema_url)?,
             scope_schema_url: text(&|context, _, _| context.scope_schema_url)?,

@@ -259,7 +259,8 @@ impl Store for LocalStore {
 
     async fn upload(&self, path: &Path) -> Result<Box<dyn Upload>, StoreError> {
         let (staged, file) = self.blocking("begin upload of", path, Root::stage).await?;
-        let state = Staged { root: Arc::clone(&self.root), path: path.clone(), staged, written: 0, progress: Progress::Open };
+        let state =
+            Staged { root: Arc::clone(&self.root), path: path.clone(), staged, written: 0, progress: Progress::Open };
         Ok(Box::new(LocalUpload { state, file: Arc::new(file) }))
     }
 }

@@ -44,11 +44,8 @@ impl RemoteStore<object_store::aws::AmazonS3> {
     /// A bucket, with what the configuration leaves open taken from the `AWS_…` variables of the environment.
     pub fn s3(bucket: &str, config: &S3Config) -> Result<Self, ParquetError> {
         // Retries are the sink's own, where they show in metrics and health; these bridge a lost connection.
-        let retry = RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: 2,
-            retry_timeout: Duration::from_secs(10),
-        };
+        let retry =
+            RetryConfig { backoff: BackoffConfig::default(), max_retries: 2, retry_timeout: Duration::from_secs(10) };
         let client = ClientOptions::new()
             .with_timeout(REQUEST_TIMEOUT)
             .with_connect_timeout(CONNECT_TIMEOUT)

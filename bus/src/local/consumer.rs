@@ -1,0 +1,393 @@
+//! Members of consumer groups: what a poll does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Inner;
+use super::committer::Answer;
+use super::frame::{Part, Stored};
+use super::group::{Group, Held, MemberId};
+use super::log::Batch;
+use super::read::{Allowance, Store};
+use crate::contract::{Assignment, Consumer, ConsumerConfig, Event, Offset, StartAt};
+use crate::error::BusError;
+use crate::record::{Generation, PartitionId, Received, Record};
+
+/// All groups of the process.
+#[derive(Default)]
+pub(super) struct Groups(Mutex<Registry>);
+
+#[derive(Default)]
+struct Registry {
+    groups: HashMap<Arc<str>, Arc<Shared>>,
+    members: MemberId,
+}
+
+/// One group, and the bell that its members listen for.
+#[derive(Default)]
+struct Shared {
+    group: Mutex<Group>,
+    changed: watch::Sender<()>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Group> {
+        self.group.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Groups {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A member of a group.
+pub(super) struct LocalConsumer {
+    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    id: MemberId,
+    config: ConsumerConfig,
+    owned: BTreeMap<PartitionId, Owned>,
+    /// Announced as revoked; the next poll gives them up.
+    announced: Vec<PartitionId>,
+    /// The group changed since this member looked.
+    outdated: bool,
+    /// After a fence, everything is revoked and assigned anew.
+    restart: bool,
+    changed: watch::Receiver<()>,
+    durable: watch::Receiver<u64>,
+    fetching: Option<JoinHandle<Result<Vec<Fetched>, BusError>>>,
+    /// Which partition is read first; rises so that none starves.
+    turn: usize,
+}
+
+struct Owned {
+    part: Part,
+    generation: Generation,
+    /// Offset to read next.
+    position: u64,
+    paused: bool,
+}
+
+/// One partition's part of a fetch.
+struct Fetched {
+    partition: PartitionId,
+    part: Part,
+    generation: Generation,
+    from: u64,
+    /// The partition's end when the fetch was planned.
+    end: u64,
+    records: Vec<Stored>,
+    /// Whether `records` is what there is, rather than what there was room for.
+    complete: bool,
+}
+
+/// What a look at the group brings.
+enum Change {
+    Revoked(Vec<PartitionId>),
+    Gained,
+    None,
+}
+
+impl LocalConsumer {
+    pub(super) fn join(inner: Arc<Inner>, config: ConsumerConfig) -> Result<Self, BusError> {
+        let topics: Result<Vec<_>, BusError> =
+            config.topics.iter().map(|topic| Ok((Arc::clone(topic), inner.partitions(topic)?))).collect();
+        let topics = topics?;
+        let mut registry = inner.groups.lock();
+        registry.members += 1;
+        let id = registry.members;
+        let shared = Arc::clone(registry.groups.entry(Arc::clone(&config.group)).or_default());
+        shared.lock().join(id, &topics, config.revoke_timeout, Instant::now());
+        drop(registry);
+        shared.changed.send_replace(());
+        let (changed, durable) = (shared.changed.subscribe(), inner.committer.durable());
+        Ok(Self {
+            inner,
+            shared,
+            id,
+            config,
+            owned: BTreeMap::new(),
+            announced: Vec::new(),
+            outdated: true,
+            restart: false,
+            changed,
+            durable,
+            fetching: None,
+            turn: 0,
+        })
+    }
+
+    /// Gives up what was announced, and finds out what else is to go or has come.
+    fn look(&mut self) -> Change {
+        let shared = Arc::clone(&self.shared);
+        let mut group = shared.lock();
+        let mut passed = group.expire(Instant::now());
+        if !self.announced.is_empty() {
+            let partitions = std::mem::take(&mut self.announced);
+            group.give_up(self.id, &partitions);
+            self.owned.retain(|partition, _| !partitions.contains(partition));
+            passed = true;
+        }
+        if passed {
+            shared.changed.send_replace(());
+        }
+        if std::mem::take(&mut self.restart) && !self.owned.is_empty() {
+            self.announced = self.owned.keys().cloned().collect();
+            return Change::Revoked(self.announced.clone());
+        }
+        self.outdated |= self.changed.has_changed().unwrap_or(false);
+        if !self.outdated {
+            return Change::None;
+        }
+        self.changed.mark_unchanged();
+        let held = group.held(self.id);
+        let revoked = self.revoked(&held);
+        if !revoked.is_empty() {
+            return Change::Revoked(revoked);
+        }
+        // Came and is to go again before this member knew of it.
+        let passing: Vec<_> = held.iter().filter(|(_, held)| held.leaving).map(|(p, _)| p.clone()).collect();
+        if !passing.is_empty() {
+            group.give_up(self.id, &passing);
+            shared.changed.send_replace(());
+        }
+        self.outdated = held.len() > self.owned.len() + passing.len();
+        if self.outdated { Change::Gained } else { Change::None }
+    }
+
+    /// Partitions that were taken away in silence, and those that are to be given up.
+    fn revoked(&mut self, held: &BTreeMap<PartitionId, Held>) -> Vec<PartitionId> {
+        let id_of = |(partition, _): (&PartitionId, &Owned)| partition.clone();
+        let of = |partition, owned: &Owned| held.get(partition).filter(|held| held.generation == owned.generation);
+        let lost: Vec<_> = self.owned.iter().filter(|(p, owned)| of(p, owned).is_none()).map(id_of).collect();
+        let leaving = self.owned.iter().filter(|(p, owned)| of(p, owned).is_some_and(|held| held.leaving));
+        self.announced = leaving.map(id_of).collect();
+        self.owned.retain(|partition, _| !lost.contains(partition));
+        [lost, self.announced.clone()].concat()
+    }
+
+    /// Takes over what was gained, at the committed offsets.
+    fn assign(&mut self) -> Vec<Assignment> {
+        let held = self.shared.lock().held(self.id);
+        self.outdated = false;
+        let state = self.inner.store.state();
+        let mut assigned = Vec::new();
+        for (partition, Held { generation, leaving }) in held {
+            if self.owned.contains_key(&partition) || leaving {
+                self.outdated |= leaving;
+                continue;
+            }
+            let Some(part) = state.part(&partition.topic, partition.partition) else { continue };
+            let (start, end) = state.range(part);
+            let position = state.committed(&self.config.group, part).unwrap_or(match self.config.start_at {
+                StartAt::Earliest => start,
+                StartAt::Latest => end,
+            });
+            if position < start {
+                tracing::warn!(group = &*self.config.group, %partition, position, start, "retention was faster than the group");
+            }
+            self.owned.insert(partition.clone(), Owned { part, generation, position, paused: false });
+            assigned.push(Assignment { partition, generation, position });
+        }
+        assigned
+    }
+
+    /// Reads from the partitions that have something, a fair share of each. `None` where none has.
+    async fn fetch(&mut self) -> Result<Option<Vec<Received>>, BusError> {
+        if self.fetching.is_none() {
+            let mut wants = self.wants();
+            if wants.is_empty() {
+                return Ok(None);
+            }
+            let by = self.turn % wants.len();
+            wants.rotate_left(by);
+            self.turn = self.turn.wrapping_add(1);
+            let (store, limit) = (Arc::clone(&self.inner.store), self.config.fetch_bytes);
+            self.fetching = Some(tokio::task::spawn_blocking(move || read(&store, wants, limit)));
+        }
+        // Kept until it is done, so that a poll that is dropped loses nothing.
+        let Some(fetching) = &mut self.fetching else { return Ok(None) };
+        let fetched = fetching.await;
+        self.fetching = None;
+        let fetched = fetched.map_err(|error| BusError::Other {
+            what: "read",
+            reason: error.to_string(),
+            class: crate::error::ErrorClass::Fatal,
+        })??;
+        let mut out = Vec::new();
+        for Fetched { partition, generation, from, end, records, .. } in fetched {
+            // Read for an ownership that has ended, or that was paused meanwhile: read again when it goes on.
+            let current =
+                |owned: &&mut Owned| owned.generation == generation && owned.position == from && !owned.paused;
+            let Some(owned) = self.owned.get_mut(&partition).filter(current) else { continue };
+            owned.position = records.last().map_or(end, |record| record.offset + 1);
+            out.extend(records.into_iter().map(|stored| Received {
+                from: partition.clone(),
+                generation,
+                offset: stored.offset,
+                timestamp_ms: stored.timestamp_ms,
+                key: stored.key,
+                value: stored.value,
+                headers: stored.headers,
+            }));
+        }
+        Ok(Some(out))
+    }
+
+    /// The partitions that have something to read.
+    fn wants(&self) -> Vec<Fetched> {
+        let state = self.inner.store.state();
+        let ready = self.owned.iter().filter(|(_, owned)| !owned.paused).map(|(partition, owned)| Fetched {
+            partition: partition.clone(),
+            part: owned.part,
+            generation: owned.generation,
+            from: owned.position,
+            end: state.partitions.get(&owned.part).map_or(0, |partition| partition.next),
+            records: Vec::new(),
+            complete: false,
+        });
+        ready.filter(|want| want.from < want.end).collect()
+    }
+
+    /// Waits until the group or the log has something new.
+    async fn wait(&mut self) {
+        let deadline = self.shared.lock().deadline();
+        let expiry = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            // Errors mean that the bus is going; the next look finds it closed.
+            _ = self.changed.changed() => self.outdated = true,
+            _ = self.durable.changed() => {}
+            () = expiry => {}
+        }
+    }
+
+    /// Queues offsets, and records with them, if this member still owns every partition.
+    fn submit(&mut self, records: Vec<Record>, offsets: &[Offset]) -> Result<Answer, BusError> {
+        // Under the lock to the end: whoever takes over waits for what was queued before.
+        let group = self.shared.lock();
+        if let Some(lost) = offsets.iter().find(|offset| !group.owns(self.id, &offset.partition, offset.generation)) {
+            let Offset { partition, generation, .. } = lost;
+            let reason = format!("generation {} of {partition} is over", generation.0);
+            self.restart = true;
+            return Err(BusError::Fenced { reason });
+        }
+        let name = &self.config.group;
+        let offsets = offsets.iter().map(|offset| (Arc::clone(name), offset.partition.clone(), offset.next)).collect();
+        self.inner.committer.submit(Batch { records, offsets, ..Batch::default() })
+    }
+
+    fn set_paused(&mut self, partition: &PartitionId, paused: bool) {
+        if let Some(owned) = self.owned.get_mut(partition) {
+            owned.paused = paused;
+        }
+    }
+}
+
+/// Reads at most `limit` bytes, the same share of each partition.
+fn read(store: &Store, mut wants: Vec<Fetched>, limit: usize) -> Result<Vec<Fetched>, BusError> {
+    let share = limit / wants.len().max(1);
+    let mut taken = 0;
+    for want in &mut wants {
+        let room = limit.saturating_sub(taken);
+        let first = if taken == 0 { usize::MAX } else { room };
+        want.records = store.read(want.part, want.from, Allowance { soft: share.min(room), first })?;
+        // Nothing for want of room says nothing about the partition.
+        want.complete = taken == 0 || !want.records.is_empty();
+        taken += want.records.iter().map(Stored::size).sum::<usize>();
+    }
+    wants.retain(|want| want.complete);
+    Ok(wants)
+}
+
+#[async_trait]
+impl Consumer for LocalConsumer {
+    async fn poll(&mut self) -> Result<Event, BusError> {
+        loop {
+            self.durable.mark_unchanged();
+            if self.inner.committer.is_closed() {
+                return Err(BusError::Closed);
+            }
+            match self.look() {
+                Change::Revoked(partitions) => return Ok(Event::Revoked(partitions)),
+                Change::Gained => {
+                    // Everything that the previous owner queued is settled before its offset is read.
+                    self.inner.committer.commit(Batch::default()).await?;
+                    let assigned = self.assign();
+                    if !assigned.is_empty() {
+                        return Ok(Event::Assigned(assigned));
+                    }
+                    continue;
+                }
+                Change::None => {}
+            }
+            match self.fetch().await? {
+                Some(records) if !records.is_empty() => return Ok(Event::Records(records)),
+                Some(_) => {}
+                None => self.wait().await,
+            }
+        }
+    }
+
+    async fn commit(&mut self, offsets: &[Offset]) -> Result<(), BusError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.submit(Vec::new(), offsets)?.await.unwrap_or(Err(BusError::Closed))
+    }
+
+    async fn transact(&mut self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError> {
+        if self.config.transactional_id.is_none() {
+            let reason = format!("group {} has no transactional id; set one", self.config.group);
+            return Err(BusError::Config(reason));
+        }
+        self.submit(outputs, offsets)?.await.unwrap_or(Err(BusError::Closed))
+    }
+
+    async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {
+        let partitions = self.inner.partitions(&partition.topic)?;
+        if partition.partition >= partitions {
+            return Err(BusError::UnknownPartition(partition.clone()));
+        }
+        let state = self.inner.store.state();
+        let part = state.part(&partition.topic, partition.partition);
+        Ok(part.and_then(|part| state.committed(&self.config.group, part)))
+    }
+
+    fn pause(&mut self, partition: &PartitionId) -> Result<(), BusError> {
+        self.set_paused(partition, true);
+        Ok(())
+    }
+
+    fn resume(&mut self, partition: &PartitionId) -> Result<(), BusError> {
+        self.set_paused(partition, false);
+        Ok(())
+    }
+
+    async fn close(self: Box<Self>) {}
+}
+
+impl Drop for LocalConsumer {
+    /// Leaves the group, so that other members take over at once.
+    fn drop(&mut self) {
+        let mut registry = self.inner.groups.lock();
+        let mut group = self.shared.lock();
+        group.leave(self.id, Instant::now());
+        if group.is_empty() {
+            registry.groups.remove(&self.config.group);
+        }
+        drop(group);
+        self.shared.changed.send_replace(());
+    }
+}
