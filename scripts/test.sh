@@ -36,9 +36,9 @@ phase_licences() { scripts/deny.sh; }
 phase_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 phase_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace; }
 phase_peers() { scripts/peers.sh; }
-# The binary first, because the end-to-end suites run it.
-phase_build() { cargo build --locked --bin afflux && cargo test --locked --workspace --no-run; }
-phase_tests() { cargo test --locked --workspace --no-fail-fast; }
+# Builds the binary too, with the same features; `cargo build` would select others and build everything again.
+phase_build() { cargo test --locked --workspace --no-run; }
+phase_tests() { AFFLUX_BIN="$CARGO_TARGET_DIR/debug/afflux" cargo test --locked --workspace --no-fail-fast; }
 
 for phase in "${@:-${all[@]}}"; do
     if [[ $(type -t "phase_$phase") != function ]]; then

@@ -196,13 +196,17 @@ pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
     ports.try_into().map_err(|_| anyhow::anyhow!("{N} ports"))
 }
 
-/// The binary of this build's profile; built once per test process, so that it is never an old one.
+/// The binary: the one that `AFFLUX_BIN` names, else the one of this build's profile, built here so that it is
+/// never an old one.
 pub fn binary() -> anyhow::Result<&'static Path> {
     static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     BINARY.get_or_init(|| build().map_err(|e| format!("{e:#}"))).as_deref().map_err(|e| anyhow::anyhow!("{e}"))
 }
 
 fn build() -> anyhow::Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("AFFLUX_BIN") {
+        return Ok(binary.into());
+    }
     // target/PROFILE/deps/this-test
     let exe = std::env::current_exe()?;
     let profile = exe.parent().and_then(Path::parent).context("test outside a target directory")?;

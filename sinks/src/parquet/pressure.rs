@@ -72,7 +72,8 @@ impl Usage {
 
     /// Counts bytes that were uploaded.
     pub(crate) fn upload(&self, bytes: usize) {
-        self.encoded.fetch_sub(bytes, Ordering::Relaxed);
+        let before = self.encoded.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{bytes} bytes uploaded of {before} encoded");
         self.relief.notify_one();
     }
 

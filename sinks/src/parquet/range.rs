@@ -275,11 +275,12 @@ async fn encode(
     let shared = Arc::clone(&target.shared);
     let _turn = target.shared.encoders.acquire().await.map_err(|_| Interrupt::Gone)?;
     let encoding = tokio::task::spawn_blocking(move || {
+        // Taken before a new encoder is made, which writes the file's magic bytes at once.
+        let before = encoder.as_ref().map_or(0, |encoder| encoder.written());
         let mut encoder = match encoder {
             Some(encoder) => encoder,
             None => Box::new(FileEncoder::new(job.table, job.cluster, &shared.config)?),
         };
-        let before = encoder.written();
         if !job.rows.is_empty() {
             encoder.row_group(job.rows)?;
         }

@@ -72,7 +72,8 @@ async fn a_writer_that_finds_its_range_taken_gives_its_uploads_up_and_writes_the
     let mut first = true;
     world.store.plan(move |_, op| {
         if is_intent(op) && std::mem::take(&mut first) {
-            let put = lake.inner().put(&op.1.as_str().into(), theirs.to_string().into());
+            let path = op.1.as_str().into();
+            let put = lake.inner().put(&path, theirs.to_string().into());
             put.now_or_never().expect("memory does not wait").unwrap();
         }
         Fault::None
