@@ -25,7 +25,11 @@ impl Subject for Local {
     async fn open(&self) -> Arc<dyn Bus> {
         let mut open = self.open.lock().expect("no panic");
         let start = || {
-            let small = LocalConfig { max_record_bytes: MAX_RECORD_BYTES, segment_bytes: 64 * 1024, ..LocalConfig::new(self.dir.path()) };
+            let small = LocalConfig {
+                max_record_bytes: MAX_RECORD_BYTES,
+                segment_bytes: 64 * 1024,
+                ..LocalConfig::new(self.dir.path())
+            };
             LocalBus::open(small).expect("a bus") as Arc<dyn Bus>
         };
         Arc::clone(open.get_or_insert_with(start))
