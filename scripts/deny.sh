@@ -16,9 +16,9 @@ if [[ $("$deny" --version 2>/dev/null || true) != "cargo-deny $version" ]]; then
     CARGO_TARGET_DIR=$built cargo install --quiet --locked --debug --root "$tools" "cargo-deny@$version"
 fi
 
-"$deny" --locked --offline check licenses bans sources
+"$deny" --locked check --hide-inclusion-graph licenses bans sources
 if [[ ${1:-} == advisories ]]; then
-    "$deny" --locked check advisories
+    "$deny" --locked check --hide-inclusion-graph advisories
 else
     echo "advisories: not checked here, their database is fetched from the network: make deny"
 fi
