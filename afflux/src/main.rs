@@ -11,6 +11,7 @@ mod config_command;
 mod generate;
 mod output;
 mod process;
+mod query;
 mod status;
 mod topics;
 mod up;
@@ -42,7 +43,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Up(args) => up::up(args).await,
         Command::Run(args) => process::run(args).await,
-        Command::Query(_) => Ok(()),
+        Command::Query(args) => query::query(args).await,
         Command::Status(args) => status::status(args).await,
         Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => topics::topics(args).await,

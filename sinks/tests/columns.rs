@@ -94,10 +94,9 @@ fn the_same_records_give_the_same_bytes() {
 
 #[test]
 fn the_schema_that_readers_see_is_that_of_the_table() {
-    for (table, schema) in [
-        (Table::Spans, afflux_schemas::columns::spans()),
-        (Table::Logs, afflux_schemas::columns::logs()),
-    ] {
+    for (table, schema) in
+        [(Table::Spans, afflux_schemas::columns::spans()), (Table::Logs, afflux_schemas::columns::logs())]
+    {
         let metadata = ArrowReaderMetadata::load(&sample(table), ArrowReaderOptions::new()).unwrap();
         assert_eq!(metadata.schema().fields(), schema.fields());
     }
@@ -105,10 +104,9 @@ fn the_schema_that_readers_see_is_that_of_the_table() {
 
 #[test]
 fn the_parquet_schema_is_the_golden_one() {
-    for (table, golden) in [
-        (Table::Spans, include_str!("golden/spans.v1.schema")),
-        (Table::Logs, include_str!("golden/logs.v1.schema")),
-    ] {
+    for (table, golden) in
+        [(Table::Spans, include_str!("golden/spans.v1.schema")), (Table::Logs, include_str!("golden/logs.v1.schema"))]
+    {
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&sample(table)).unwrap();
         let mut text = Vec::new();
         parquet::schema::printer::print_schema(&mut text, metadata.file_metadata().schema());
@@ -143,13 +141,14 @@ fn the_footer_says_what_the_file_covers() {
 fn row_groups_are_sorted_by_time_and_carry_what_readers_prune_by() {
     for (table, time) in [(Table::Spans, "start_time"), (Table::Logs, "time")] {
         let file = sample(table);
-        let metadata =
-            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&file).unwrap();
+        let metadata = ParquetMetaDataReader::new()
+            .with_page_index_policy(PageIndexPolicy::Required)
+            .parse_and_finish(&file)
+            .unwrap();
         assert!(metadata.num_row_groups() > 1);
         for (i, group) in metadata.row_groups().iter().enumerate() {
-            let column = |name: &str| {
-                group.columns().iter().position(|column| column.column_path().string() == name).unwrap()
-            };
+            let column =
+                |name: &str| group.columns().iter().position(|column| column.column_path().string() == name).unwrap();
             assert!(group.column(column("trace_id")).bloom_filter_offset().is_some());
             assert!(group.column(column(time)).statistics().is_some());
             assert!(metadata.offset_index().unwrap()[i][column(time)].page_locations().len() == 1);

@@ -125,4 +125,3 @@ fn times(nanos: Vec<i64>) -> ArrayRef {
 fn nanos(time: u64) -> i64 {
     i64::try_from(time).unwrap_or(0)
 }
-

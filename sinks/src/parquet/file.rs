@@ -181,4 +181,3 @@ impl io::Write for Parts {
         Ok(())
     }
 }
-

@@ -69,7 +69,14 @@ impl SimBus {
     }
 
     /// Appends a record at an offset, which may leave a hole.
-    pub fn append(&self, partition: &PartitionId, offset: u64, timestamp_ms: i64, value: Option<Bytes>, headers: Headers) {
+    pub fn append(
+        &self,
+        partition: &PartitionId,
+        offset: u64,
+        timestamp_ms: i64,
+        value: Option<Bytes>,
+        headers: Headers,
+    ) {
         self.change(|state| {
             let log = state.logs.entry(partition.clone()).or_default();
             assert!(log.last().is_none_or(|last| last.offset < offset), "offsets rise");

@@ -45,7 +45,11 @@ async fn a_failure_or_a_lost_answer_at_any_step_changes_nothing() {
             sink.stop().await;
             world.check().await;
             let contents = world.contents().await;
-            assert_eq!(contents.keys().collect::<Vec<_>>(), undisturbed.keys().collect::<Vec<_>>(), "{fault:?} at {step}");
+            assert_eq!(
+                contents.keys().collect::<Vec<_>>(),
+                undisturbed.keys().collect::<Vec<_>>(),
+                "{fault:?} at {step}"
+            );
             assert_eq!(contents, undisturbed, "{fault:?} at {step}");
         }
     }

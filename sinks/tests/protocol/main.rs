@@ -5,6 +5,6 @@ mod bus;
 mod faults;
 mod races;
 mod records;
-mod store;
 mod stops;
+mod store;
 mod world;

@@ -19,7 +19,13 @@ async fn a_recreated_topic_stops_its_partition_and_names_the_setting_while_other
     let before = world.contents().await;
     world.bus.recreate(&spans(0));
     world.bus.set_committed(&spans(0), None);
-    world.bus.append(&spans(0), 0, 1_800_000_000_000, Some(crate::world::request(&["new".into()], 0)), Default::default());
+    world.bus.append(
+        &spans(0),
+        0,
+        1_800_000_000_000,
+        Some(crate::world::request(&["new".into()], 0)),
+        Default::default(),
+    );
     world.append(&spans(1), 3..6);
 
     let sink = world.start();
@@ -132,7 +138,8 @@ async fn a_kill_at_any_step_of_the_sweep_doubles_nothing() {
             world.append(&spans(0), 12..14);
             let mut seen = 0;
             world.store.plan(move |_, op| {
-                let of_sweep = op.0 == "remove" || op.1.contains("/floors") || (op.0 == "list" && op.1.contains("/intents"));
+                let of_sweep =
+                    op.0 == "remove" || op.1.contains("/floors") || (op.0 == "list" && op.1.contains("/intents"));
                 seen += usize::from(of_sweep);
                 if of_sweep && seen == step + 1 { fault } else { Fault::None }
             });

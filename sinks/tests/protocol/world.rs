@@ -106,9 +106,7 @@ impl World {
         let ahead = Arc::clone(&self.wall_ahead_ms);
         let system = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
         let started = tokio::time::Instant::now();
-        let clock = Clock::new(move || {
-            (system + started.elapsed()).as_millis() as i64 + ahead.load(Ordering::Relaxed)
-        });
+        let clock = Clock::new(move || (system + started.elapsed()).as_millis() as i64 + ahead.load(Ordering::Relaxed));
         let sink = ParquetSink::new(config, Topics::default())
             .unwrap()
             .with_store(Arc::new(self.store.clone()), Path::from("lake"))
@@ -161,7 +159,8 @@ impl World {
         assert!(foreign.is_empty(), "not expected: {foreign:?}");
         let paths = self.paths().await;
         for path in paths.iter().filter(|path| path.ends_with(".parquet")) {
-            let (source, first) = path.rsplit('/').next().unwrap().strip_suffix(".parquet").unwrap().rsplit_once('-').unwrap();
+            let (source, first) =
+                path.rsplit('/').next().unwrap().strip_suffix(".parquet").unwrap().rsplit_once('-').unwrap();
             let (topic, partition) = source.rsplit_once('-').unwrap();
             let intent = format!("lake/_afflux/intents/{topic}/{partition}/{first}.json");
             let floors = format!("lake/_afflux/floors/{topic}/{partition}/");

@@ -23,7 +23,14 @@ pub struct Requests {
 
 const TEXTS: [&str; 8] = ["", "GET /", "a", "zürich → 東京", "\u{0}", "a \"quoted\"\ntext", "🦀", "the same text"];
 const KEYS: [&str; 9] = [
-    "service.name", "k8s.namespace.name", "k8s.pod.name", "k8s.node.name", "k8s.cluster.name", "http.route", "", "ü",
+    "service.name",
+    "k8s.namespace.name",
+    "k8s.pod.name",
+    "k8s.node.name",
+    "k8s.cluster.name",
+    "http.route",
+    "",
+    "ü",
     "a.rather.long.attribute.name.that.nobody.would.want.to.type",
 ];
 

@@ -114,7 +114,13 @@ impl<T: ObjectStore + MultipartStore> Store for RemoteStore<T> {
 
     async fn upload(&self, path: &Path) -> Result<Box<dyn Upload>, StoreError> {
         let id = self.inner.create_multipart(path).await.map_err(|error| classify("begin upload of", path, &error))?;
-        Ok(Box::new(RemoteUpload { store: Arc::clone(&self.inner), path: path.clone(), id, parts: Vec::new(), size: 0 }))
+        Ok(Box::new(RemoteUpload {
+            store: Arc::clone(&self.inner),
+            path: path.clone(),
+            id,
+            parts: Vec::new(),
+            size: 0,
+        }))
     }
 }
 
