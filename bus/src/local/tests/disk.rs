@@ -1,7 +1,7 @@
 //! A disk in memory that fails on demand and forgets at a power loss what was not synced.
 //!
 //! What mutates: [`Disk::fail_write`], [`Disk::fail_sync`], [`Disk::limit`], [`Disk::die_after`],
-//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::is_dead`].
+//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::syncs`], [`Disk::is_dead`].
 //!
 //! Sectors of 512 bytes are old or new after a power loss, in any mixture; sectors that were never synced may hold
 //! garbage. Sizes and names that were not synced may be lost one by one. A failed sync leaves the process seeing
@@ -34,6 +34,7 @@ struct Inner {
     limit: u64,
     /// Operations until everything fails.
     life: Option<u32>,
+    syncs: u64,
 }
 
 #[derive(Default)]
@@ -113,6 +114,7 @@ impl Disk {
             fail_sync: false,
             limit: u64::MAX,
             life: None,
+            syncs: 0,
         })))
     }
 
@@ -139,6 +141,11 @@ impl Disk {
     /// Bytes of all files at most.
     pub(super) fn limit(&self, bytes: u64) {
         self.lock().limit = bytes;
+    }
+
+    /// Syncs of files so far.
+    pub(super) fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -368,6 +375,7 @@ impl File for Handle {
         let mut inner = self.0.lock();
         // One that is cut short leaves everything to what comes next.
         let whole = inner.live()?;
+        inner.syncs += 1;
         let fails = std::mem::take(&mut inner.fail_sync);
         let Inner { nodes, rng, .. } = &mut *inner;
         let node = &mut nodes[self.1];
