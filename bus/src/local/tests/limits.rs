@@ -4,7 +4,11 @@ use super::disk::Disk;
 use super::*;
 
 fn log(disk: &Disk, max_bytes: Option<u64>) -> Log {
-    let limits = Limits { segment_bytes: 4096, max_record_bytes: 4096, max_bytes };
+    log_of(disk, 4096, max_bytes)
+}
+
+fn log_of(disk: &Disk, segment_bytes: u64, max_bytes: Option<u64>) -> Log {
+    let limits = Limits { segment_bytes, max_record_bytes: 4096, max_bytes };
     let mut log = Log::open(Arc::new(disk.clone()), limits).unwrap();
     let age = Cleanup::Delete { max_age: Some(Duration::from_millis(100)), max_bytes: None };
     let topics = vec![TopicSpec { cleanup: age, ..topic("t", 1) }];
@@ -46,6 +50,18 @@ fn a_full_disk_refuses_records_takes_commits_and_goes_on_once_there_is_room() {
     disk.limit(u64::MAX);
     append(&mut log, batch(0)).expect("nothing is poisoned");
     assert_eq!(end(&log), sent + 1);
+}
+
+#[test]
+fn a_disk_smaller_than_a_segment_is_freed_once_everything_on_it_has_expired() {
+    let disk = Disk::new(1);
+    let mut log = log_of(&disk, 1 << 20, None);
+    disk.limit(200_000);
+    while append(&mut log, batch(0)).is_ok() {}
+    assert!(end(&log) > 50, "{}", end(&log));
+    while log.maintain(200).unwrap() {}
+    append(&mut log, batch(200)).unwrap();
+    assert_eq!(log.store.state().range(log.store.state().part("t", 0).unwrap()).0, end(&log) - 1);
 }
 
 #[test]

@@ -112,6 +112,7 @@ impl<'a> World<'a> {
             if self.rng.random_bool(0.5) { self.kill() } else { self.lose_power() }
         } else if self.log.is_poisoned() {
             count(&self.counts.poisoned);
+            assert!(self.disk.has_struck(), "a full disk has poisoned the log");
             // Nothing of what failed is seen, and nothing more is taken.
             self.check();
             let refused = self.log.append(&[Batch { topics: self.model.topics.clone(), ..Batch::default() }]);
