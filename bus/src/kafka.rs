@@ -1,1 +1,111 @@
-//! Kafka bus.
+//! The bus on Apache Kafka.
+//!
+//! Writes wait for all in-sync replicas and are idempotent; reads see committed transactions only. Groups
+//! rebalance cooperatively, except members that write transactions: those give everything up at each rebalance,
+//! so that none of their transactions spans two generations.
+
+mod admin;
+mod client;
+mod config;
+mod consumer;
+mod error;
+mod producer;
+mod transaction;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use rdkafka::producer::Producer as _;
+use tokio::sync::mpsc;
+
+use self::admin::Admin;
+use self::client::{Shared, blocking, lock};
+pub use self::config::{Compression, KafkaConfig};
+use self::consumer::KafkaConsumer;
+use self::producer::KafkaProducer;
+use crate::contract::{Bus, Consumer, ConsumerConfig, PartitionLag, Producer};
+use crate::error::BusError;
+use crate::record::{PartitionId, TopicSpec};
+
+/// A Kafka cluster as a bus.
+///
+/// All senders share one producer, so that their records share batches.
+pub struct KafkaBus {
+    shared: Arc<Shared>,
+    producer: Arc<KafkaProducer>,
+    admin: Arc<Admin>,
+    /// Every member holds a clone until it has left its group.
+    members: Mutex<Option<mpsc::Sender<()>>>,
+    members_left: tokio::sync::Mutex<mpsc::Receiver<()>>,
+}
+
+impl KafkaBus {
+    /// Connects to a cluster.
+    ///
+    /// Answers [`BusError::Config`] for settings that cannot work and [`BusError::Unreachable`] where no broker
+    /// answers within the configured timeout.
+    pub async fn connect(config: KafkaConfig) -> Result<Arc<Self>, BusError> {
+        config.validate()?;
+        let shared = Arc::new(Shared::new(config));
+        let admin = Arc::new(Admin::new(Arc::clone(&shared))?);
+        let producer = Arc::new(KafkaProducer::new(Arc::clone(&shared), Arc::clone(&admin))?);
+        let (asked, native) = (Arc::clone(&shared), producer.native()?);
+        blocking(move || native.client().fetch_cluster_id(asked.config.timeout).ok_or_else(|| asked.unreachable()))
+            .await??;
+        let (members, members_left) = mpsc::channel(1);
+        Ok(Arc::new(Self {
+            shared,
+            producer,
+            admin,
+            members: Mutex::new(Some(members)),
+            members_left: tokio::sync::Mutex::new(members_left),
+        }))
+    }
+}
+
+#[async_trait]
+impl Bus for KafkaBus {
+    async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), BusError> {
+        self.shared.check_open()?;
+        self.admin.create(topics).await?;
+        for topic in topics {
+            self.producer.await_topic(&topic.name).await?;
+        }
+        Ok(())
+    }
+
+    async fn producer(&self) -> Result<Arc<dyn Producer>, BusError> {
+        self.shared.check_open()?;
+        Ok(Arc::clone(&self.producer) as Arc<dyn Producer>)
+    }
+
+    async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
+        let alive = lock(&self.members).clone().ok_or(BusError::Closed)?;
+        if config.topics.is_empty() {
+            return Err(BusError::Config(format!("group {} reads no topics; name at least one", config.group)));
+        }
+        for topic in &config.topics {
+            self.producer.fetch_partitions(topic).await?;
+        }
+        let (shared, producer) = (Arc::clone(&self.shared), Arc::clone(&self.producer));
+        Ok(Box::new(KafkaConsumer::join(shared, producer, config, alive).await?))
+    }
+
+    async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
+        self.shared.check_open()?;
+        let mut partitions = Vec::new();
+        for topic in topics {
+            let count = self.producer.partitions(topic).await?;
+            partitions.extend((0..count).map(|partition| PartitionId::new(Arc::clone(topic), partition)));
+        }
+        self.admin.lag(group, partitions).await
+    }
+
+    async fn close(&self) {
+        self.shared.close();
+        drop(lock(&self.members).take());
+        let _ = self.members_left.lock().await.recv().await;
+        self.producer.close().await;
+        self.admin.close().await;
+    }
+}

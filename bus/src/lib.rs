@@ -3,6 +3,8 @@
 //! Two implementations, [`kafka`] and [`local`], pass the same conformance suite. Everything else in the
 //! workspace sees only the traits of [`contract`], so a stage cannot tell on which of the two it runs.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 pub mod contract;
 pub mod error;
 pub mod kafka;

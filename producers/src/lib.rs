@@ -1,1 +1,4 @@
-//! producers
+//! Producers: what brings telemetry onto the bus.
+
+pub mod generate;
+pub mod otlp;

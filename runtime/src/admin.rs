@@ -1,51 +1,31 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod health;
+mod server;
+mod status;
 
-/// What a component says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Not yet able to work; the text says what it waits for.
-    Starting(String),
-    /// Working.
-    Ready,
-    /// Alive but not able to do its work; the text says why.
-    Failing(String),
-    /// Finished draining.
-    Stopped,
+pub use health::{Health, HealthTable, State};
+pub use server::{AdminError, AdminServer};
+pub use status::{ComponentStatus, Lag, Monitor, Status};
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Port of the admin listener unless configured.
+pub const DEFAULT_PORT: u16 = 9464;
+
+/// `admin`: where the process tells how it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// Address and port of /metrics, /livez, /readyz and /status.
+    pub listen: SocketAddr,
 }
 
-/// States of every component of the process.
-#[derive(Clone, Debug, Default)]
-pub struct HealthTable {
-    states: Arc<Mutex<BTreeMap<&'static str, State>>>,
-}
-
-impl HealthTable {
-    /// The handle with which one component reports.
-    pub fn component(&self, name: &'static str) -> Health {
-        let health = Health { name, table: self.clone() };
-        health.set(State::Starting("not started".into()));
-        health
-    }
-
-    /// A copy of every state.
-    pub fn snapshot(&self) -> BTreeMap<&'static str, State> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// One component's entry in the [`HealthTable`].
-#[derive(Clone, Debug)]
-pub struct Health {
-    name: &'static str,
-    table: HealthTable,
-}
-
-impl Health {
-    /// Reports a state.
-    pub fn set(&self, state: State) {
-        self.table.states.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, state);
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: (Ipv4Addr::LOCALHOST, DEFAULT_PORT).into() }
     }
 }

@@ -2,12 +2,19 @@
 //! port and the loading of configuration.
 
 pub mod admin;
+pub mod backoff;
 pub mod budget;
 pub mod component;
 pub mod config;
+pub mod dead_letter;
+pub mod lag;
 pub mod logging;
 pub mod metrics;
+pub mod signals;
+pub mod supervise;
 
+pub use backoff::Backoff;
 pub use budget::{Budget, Permit};
-pub use component::{Component, ComponentError, Context};
+pub use component::{Component, ComponentError, Context, Role, Subscription};
 pub use metrics::{Metrics, Signal};
+pub use supervise::{Process, SuperviseError, supervise};

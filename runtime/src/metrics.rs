@@ -1,5 +1,7 @@
 //! Every metric of the process, in one table.
 
+mod samples;
+
 use std::sync::Mutex;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -7,6 +9,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+pub use samples::Sample;
 
 /// What kind of telemetry an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +32,7 @@ impl Signal {
 }
 
 /// Labels of a component's throughput.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ComponentLabels {
     /// The component's name, e.g. `sinks.parquet`.
     pub component: &'static str,
@@ -37,7 +41,7 @@ pub struct ComponentLabels {
 }
 
 /// Labels of what was refused or dropped.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ReasonLabels {
     /// The component's name.
     pub component: &'static str,
@@ -46,7 +50,7 @@ pub struct ReasonLabels {
 }
 
 /// Labels of a consumer's position.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartitionLabels {
     /// The component that reads.
     pub component: &'static str,
@@ -77,6 +81,12 @@ macro_rules! metrics {
 
             /// Name and help of every metric, for the documentation.
             pub const REFERENCE: &[(&str, &str)] = &[$((concat!("afflux_", $name), concat!($($help),+)),)+];
+
+            /// Creates a child of every family: empty ones are not exposed.
+            #[cfg(test)]
+            fn fill(&self) {
+                $(drop(self.$field.get_or_create(&Default::default()));)+
+            }
         }
     };
 }
@@ -90,6 +100,8 @@ metrics! {
     refused_requests: Family<ReasonLabels, Counter> = "refused_requests",
     /// Items dropped on purpose, by reason.
     dropped_items: Family<ReasonLabels, Counter> = "dropped_items",
+    /// Records that could not be delivered and went to the dead letters, by reason.
+    dead_letters: Family<ReasonLabels, Counter> = "dead_letters",
     /// Items that a processor or sink took from the bus and settled.
     settled_items: Family<ComponentLabels, Counter> = "settled_items",
     /// Record bytes that a processor or sink took from the bus and settled.
@@ -115,6 +127,11 @@ impl Metrics {
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
     }
+
+    /// Every value that is exposed now.
+    pub fn samples(&self) -> Vec<Sample> {
+        samples::parse(&self.encode())
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +140,9 @@ mod tests {
 
     #[test]
     fn every_metric_of_the_reference_is_exposed() {
-        let text = Metrics::new().encode();
+        let metrics = Metrics::new();
+        metrics.fill();
+        let text = metrics.encode();
         for (name, help) in Metrics::REFERENCE {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} is missing");
             assert!(!help.trim().is_empty(), "{name} has no help");

@@ -1,3 +1,9 @@
 //! What travels: OTLP as bytes, topics, keys, headers and the columns of the lake.
 
+pub mod columns;
+pub mod hex;
+pub mod identity;
+pub mod otlp;
+pub mod partition;
 pub mod topics;
+pub mod wire;

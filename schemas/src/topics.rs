@@ -11,3 +11,117 @@ pub const HEADER_SOURCE: &str = "afflux-source";
 
 /// Prefix of every topic unless configured.
 pub const DEFAULT_PREFIX: &str = "afflux";
+
+/// Full names of all topics under one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topics {
+    prefix: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::new(DEFAULT_PREFIX)
+    }
+}
+
+impl Topics {
+    /// Topics named `prefix.…`.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// What stands before the first dot.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn name(&self, rest: &str) -> String {
+        format!("{}.{rest}", self.prefix)
+    }
+
+    /// Spans as received; partitioned by trace id.
+    pub fn ingest_spans(&self) -> String {
+        self.name("ingest.spans")
+    }
+
+    /// Log records as received; partitioned by stream.
+    pub fn ingest_logs(&self) -> String {
+        self.name("ingest.logs")
+    }
+
+    /// Kubernetes events as received; partitioned by cluster and uid of the object involved.
+    pub fn ingest_events(&self) -> String {
+        self.name("ingest.events")
+    }
+
+    /// Kubernetes objects; compacted, key `cluster/kind/uid`.
+    pub fn objects(&self) -> String {
+        self.name("objects")
+    }
+
+    /// How far each producer has come; compacted, key the producer's identity.
+    pub fn checkpoints(&self) -> String {
+        self.name("checkpoints")
+    }
+
+    /// Spans as processed; partitioned as ingested.
+    pub fn spans(&self) -> String {
+        self.name("spans")
+    }
+
+    /// Log records as processed; partitioned as ingested.
+    pub fn logs(&self) -> String {
+        self.name("logs")
+    }
+
+    /// Kubernetes events as processed; partitioned as ingested.
+    pub fn events(&self) -> String {
+        self.name("events")
+    }
+
+    /// Deltas of derived metrics; partitioned by series.
+    pub fn metrics(&self) -> String {
+        self.name("metrics")
+    }
+
+    /// Cumulative series; compacted, key the series.
+    pub fn series(&self) -> String {
+        self.name("series")
+    }
+
+    /// What could not be delivered, with the reason; partitioned by source topic.
+    pub fn dead_letters(&self) -> String {
+        self.name("dead-letters")
+    }
+
+    /// Every topic, in the order of the pipeline.
+    pub fn all(&self) -> [String; 11] {
+        [
+            self.ingest_spans(),
+            self.ingest_logs(),
+            self.ingest_events(),
+            self.objects(),
+            self.checkpoints(),
+            self.spans(),
+            self.logs(),
+            self.events(),
+            self.metrics(),
+            self.series(),
+            self.dead_letters(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_peers_subscribe_to() {
+        let expected = "afflux.ingest.spans afflux.ingest.logs afflux.ingest.events afflux.objects \
+                        afflux.checkpoints afflux.spans afflux.logs afflux.events afflux.metrics afflux.series \
+                        afflux.dead-letters";
+        assert_eq!(Topics::default().all().join(" "), expected);
+        assert_eq!(Topics::new("eu.afflux").spans(), "eu.afflux.spans");
+    }
+}

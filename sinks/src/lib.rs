@@ -1,1 +1,5 @@
-//! sinks
+//! Sinks: what takes telemetry off the bus and stores it elsewhere.
+//!
+//! Each sink is a component with a consumer group of its own, so a slow backend delays nobody else.
+
+pub mod parquet;

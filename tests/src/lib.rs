@@ -1,1 +1,9 @@
-//! tests
+//! Peers that the end-to-end suites run against: real servers, started on free ports of the loopback with a
+//! fresh directory, and stopped again.
+
+pub mod afflux;
+pub mod kafka;
+pub mod load;
+pub mod node;
+pub mod python;
+mod watchdog;

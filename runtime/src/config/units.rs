@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number of bytes: `1048576`, `64KiB`, `8MiB`, `1GiB`, or decimal `10MB`.
@@ -45,7 +46,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || format!("`{text}` is not a size; write it like 64MiB or 1048576");
+        let wrong = || "not a size; write it like 64MiB or 1048576".to_owned();
         let text = text.trim();
         let (number, unit) = match UNITS.iter().find(|(suffix, _)| text.ends_with(suffix)) {
             Some((suffix, unit)) => (text[..text.len() - suffix.len()].trim_end(), *unit),
@@ -72,7 +73,7 @@ impl FromStr for Period {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         humantime::parse_duration(text.trim())
             .map(Self)
-            .map_err(|_| format!("`{text}` is not a duration; write it like 250ms, 10s or 5m"))
+            .map_err(|_| "not a duration; write it like 250ms, 10s or 5m".to_owned())
     }
 }
 
@@ -82,26 +83,47 @@ impl fmt::Display for Period {
     }
 }
 
-/// A YAML scalar that may be a bare number or a text with a unit.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Scalar {
-    Number(u64),
-    Text(String),
+struct ByteSizeVisitor;
+
+impl Visitor<'_> for ByteSizeVisitor {
+    type Value = ByteSize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size like 64MiB or 1048576")
+    }
+
+    fn visit_u64<E>(self, bytes: u64) -> Result<ByteSize, E> {
+        Ok(ByteSize(bytes))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+struct PeriodVisitor;
+
+impl Visitor<'_> for PeriodVisitor {
+    type Value = Period;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration like 250ms, 10s or 5m")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Period, E> {
+        text.parse().map_err(E::custom)
+    }
 }
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Scalar::deserialize(deserializer)? {
-            Scalar::Number(bytes) => Ok(Self(bytes)),
-            Scalar::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+        deserializer.deserialize_any(ByteSizeVisitor)
     }
 }
 
 impl<'de> Deserialize<'de> for Period {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        deserializer.deserialize_any(PeriodVisitor)
     }
 }
 
@@ -123,7 +145,7 @@ impl JsonSchema for ByteSize {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": ["string", "integer"], "description": "bytes: 1048576, 64KiB, 8MiB, 1GiB, 10MB"})
+        json_schema!({"type": ["string", "integer"], "examples": ["64MiB", 1_048_576]})
     }
 }
 
@@ -133,7 +155,7 @@ impl JsonSchema for Period {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "description": "a duration: 250ms, 10s, 5m, 1h 30m, 7d"})
+        json_schema!({"type": "string", "examples": ["250ms", "10s", "1h 30m"]})
     }
 }
 

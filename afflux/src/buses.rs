@@ -1,0 +1,68 @@
+//! From the configuration to a bus.
+
+use std::sync::Arc;
+
+use afflux_bus::kafka::{self, KafkaBus, KafkaConfig};
+use afflux_bus::local::{LocalBus, LocalConfig};
+use afflux_bus::{Bus, BusError};
+
+use crate::config::{BusKind, Compression, Config};
+use crate::output::Misuse;
+
+/// Checks what can be checked without I/O.
+pub(crate) fn validate(config: &Config) -> Result<(), Misuse> {
+    if config.topics.partitions == 0 {
+        return Err(Misuse("`topics.partitions` is 0; write at least 1".into()));
+    }
+    match config.bus.kind {
+        BusKind::Local => Ok(()),
+        BusKind::Kafka => kafka_config(config).validate().map_err(|error| Misuse(format!("bus.kafka: {error}"))),
+    }
+}
+
+/// Opens the configured bus, one attempt.
+pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
+    match config.bus.kind {
+        BusKind::Local => {
+            let local = local_config(config);
+            let path = local.dir.clone();
+            let opened = tokio::task::spawn_blocking(move || LocalBus::open(local)).await;
+            let bus = opened.map_err(|error| BusError::Io { path, source: std::io::Error::other(error) })??;
+            Ok(bus)
+        }
+        BusKind::Kafka => {
+            let bus = KafkaBus::connect(kafka_config(config)).await?;
+            Ok(bus)
+        }
+    }
+}
+
+fn local_config(config: &Config) -> LocalConfig {
+    let local = &config.bus.local;
+    LocalConfig {
+        segment_bytes: local.segment_bytes.0,
+        max_record_bytes: local.max_record_bytes.as_usize(),
+        max_bytes: local.max_bytes.map(|bytes| bytes.0),
+        in_flight_bytes: local.in_flight.as_usize(),
+        ..LocalConfig::new(&local.dir)
+    }
+}
+
+fn kafka_config(config: &Config) -> KafkaConfig {
+    let kafka = &config.bus.kafka;
+    KafkaConfig {
+        client_id: kafka.client_id.clone(),
+        compression: match kafka.compression {
+            Compression::None => kafka::Compression::None,
+            Compression::Lz4 => kafka::Compression::Lz4,
+            Compression::Zstd => kafka::Compression::Zstd,
+        },
+        timeout: kafka.timeout.0,
+        transaction_timeout: kafka.transaction_timeout.0,
+        max_record_bytes: kafka.max_record_bytes.as_usize(),
+        queue_bytes: kafka.in_flight.as_usize(),
+        replication: config.topics.replication,
+        options: kafka.options.clone(),
+        ..KafkaConfig::new(kafka.brokers.joined())
+    }
+}

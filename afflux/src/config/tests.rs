@@ -1,0 +1,52 @@
+use super::*;
+
+fn read(text: &str, env: &[(&str, &str)]) -> anyhow::Result<Config> {
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Ok(Loader::new("afflux.yaml", text).env(env).same_as("sinks.parquet.default_cluster", "cluster").load()?)
+}
+
+/// The keys that scripts rely on.
+#[test]
+fn the_keys_of_the_command_line_contract_are_known() {
+    let text = "bus: {kind: kafka, kafka: {brokers: 'a:9092, b:9092', options: {linger.ms: 5}}}\n\
+                producers: {otlp: {grpc: {listen: '127.0.0.1:1'}, http: {listen: '127.0.0.1:2'}}}\n\
+                sinks: {parquet: {url: s3://lake/x, flush: {bytes: 1MiB, age: 5s}}}\n\
+                admin: {listen: '127.0.0.1:3'}\ntopics: {prefix: eu, partitions: 2, replication: 3}\n\
+                cluster: here\nshutdown_timeout: 10s\nlog: {level: debug, format: json}\n";
+    let config = read(text, &[]).expect("valid");
+    assert_eq!(config.bus.kafka.brokers.joined(), "a:9092,b:9092");
+    assert_eq!(config.bus.kafka.options["linger.ms"], "5");
+    let parquet = config.sinks.parquet.on().expect("on");
+    assert_eq!(
+        (parquet.url.as_str(), parquet.flush.bytes.0, parquet.flush.age.0.as_secs()),
+        ("s3://lake/x", 1 << 20, 5)
+    );
+    assert_eq!(parquet.default_cluster, "here");
+    let env = [("AFFLUX__BUS__KAFKA__BROKERS", "c:9092,d:9092"), ("AFFLUX__SINKS__PARQUET__FLUSH__BYTES", "64KiB")];
+    let config = read(text, &env).expect("valid");
+    assert_eq!(config.bus.kafka.brokers.joined(), "c:9092,d:9092");
+    assert_eq!(config.sinks.parquet.on().expect("on").flush.bytes.0, 65_536);
+}
+
+#[test]
+fn listeners_are_on_loopback_unless_configured() {
+    let config = Config::default();
+    let otlp = config.producers.otlp.on().expect("on");
+    for listen in [otlp.grpc.listen, otlp.http.listen, Some(config.admin.listen)] {
+        assert!(listen.expect("on").ip().is_loopback());
+    }
+}
+
+#[test]
+fn a_misspelt_key_is_refused_with_the_nearest_one() {
+    let error = read("producers: {otlp: {gprc: {listen: '127.0.0.1:1'}}}", &[]).expect_err("unknown");
+    let expected = "afflux.yaml:1:20: unknown key `producers.otlp.gprc`; did you mean `producers.otlp.grpc`?";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
+fn secrets_do_not_show() {
+    let config = read("bus: {kafka: {options: {sasl.password: hunter2}}}", &[]).expect("valid");
+    let shown = afflux_runtime::config::redacted(serde_json::to_value(config).expect("JSON")).to_string();
+    assert!(!shown.contains("hunter2") && shown.contains("sasl.password"), "{shown}");
+}

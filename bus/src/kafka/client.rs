@@ -1,0 +1,227 @@
+//! What every librdkafka client of this bus shares: its log, its health, its knowledge of topics.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientContext, Statistics};
+
+use super::config::KafkaConfig;
+use super::error::{Operation, is_unknown_topic};
+use crate::error::BusError;
+use crate::record::{PartitionId, Record};
+
+/// How long a topic's partition count is answered from memory before it is asked for again.
+const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+/// Pause between two questions about a topic whose leaders are being elected.
+const LEADER_RETRY: Duration = Duration::from_millis(50);
+
+/// Locks a mutex whose data no panic leaves half changed.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs a call of librdkafka that waits for a broker, off the asynchronous threads.
+pub(super) async fn blocking<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> Result<T, BusError> {
+    // A panic inside is reported by the runtime; the runtime's own end is the only other cause.
+    tokio::task::spawn_blocking(call).await.map_err(|_| BusError::Closed)
+}
+
+/// What the producer, the consumers and the administration of one bus share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: KafkaConfig,
+    pub(super) topics: Topics,
+    pub(super) health: Health,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(config: KafkaConfig) -> Self {
+        Self { config, topics: Topics::default(), health: Health::default(), closed: AtomicBool::new(false) }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn check_open(&self) -> Result<(), BusError> {
+        if self.is_closed() { Err(BusError::Closed) } else { Ok(()) }
+    }
+
+    /// What to say about a failure of `what`.
+    pub(super) fn operation(&self, what: &'static str) -> Operation<'_> {
+        Operation { what, brokers: &self.config.brokers, timeout: self.config.timeout }
+    }
+
+    /// The error of a question that any broker could have answered: silence means that none is reachable.
+    pub(super) fn unanswered(&self, what: &'static str, error: &KafkaError) -> BusError {
+        match self.operation(what).kafka_error(error) {
+            BusError::TimedOut { .. } | BusError::Unreachable { .. } => self.unreachable(),
+            other => other,
+        }
+    }
+
+    /// No broker answers, for the last reason that a client gave.
+    pub(super) fn unreachable(&self) -> BusError {
+        let reason = match self.health.reason() {
+            reason if reason.is_empty() => format!("no answer within {:?}", self.config.timeout),
+            reason => reason,
+        };
+        BusError::Unreachable { brokers: self.config.brokers.clone(), reason }
+    }
+}
+
+/// Whether any broker answers, as far as the clients know.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    down: AtomicBool,
+    reason: Mutex<String>,
+}
+
+impl Health {
+    pub(super) fn set_up(&self) {
+        self.down.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Why the last connection failed; empty before any did.
+    fn reason(&self) -> String {
+        lock(&self.reason).clone()
+    }
+
+    /// Takes note of an error that concerns a client as a whole.
+    pub(super) fn observe(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) => self.down.store(true, Ordering::Relaxed),
+            Some(_) => reason.clone_into(&mut lock(&self.reason)),
+            None => {}
+        }
+    }
+}
+
+/// Passes librdkafka's log on. Lost connections are its daily bread, so nothing of it is above a warning.
+pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::debug!(facility, message, "librdkafka"),
+        RDKafkaLogLevel::Debug => tracing::trace!(facility, message, "librdkafka"),
+    }
+}
+
+/// Context of clients that have no callbacks of their own.
+#[derive(Debug, Default)]
+pub(super) struct PlainContext;
+
+impl ClientContext for PlainContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn stats(&self, _: Statistics) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for PlainContext {}
+
+/// Partition counts of topics, from memory after the first question.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    known: Mutex<HashMap<Box<str>, Known>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    partitions: u32,
+    at: Instant,
+}
+
+impl Topics {
+    /// The count in memory, and whether it is time to ask again.
+    pub(super) fn cached(&self, topic: &str) -> Option<(u32, bool)> {
+        lock(&self.known).get(topic).map(|known| (known.partitions, known.at.elapsed() > TOPIC_REFRESH))
+    }
+
+    /// Notes that a fresh answer is on its way.
+    pub(super) fn refreshing(&self, topic: &str) {
+        if let Some(known) = lock(&self.known).get_mut(topic) {
+            known.at = Instant::now();
+        }
+    }
+
+    /// Forgets a topic, so that the next question goes to a broker.
+    pub(super) fn forget(&self, topic: &str) {
+        lock(&self.known).remove(topic);
+    }
+
+    /// Asks a broker, and waits while a new topic's leaders are elected.
+    pub(super) fn fetch<C: ClientContext>(
+        &self,
+        client: &Client<C>,
+        shared: &Shared,
+        topic: &str,
+    ) -> Result<u32, BusError> {
+        let deadline = Instant::now() + shared.config.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now()).max(LEADER_RETRY);
+            let metadata = client
+                .fetch_metadata(Some(topic), left)
+                .map_err(|error| shared.unanswered("metadata of a topic", &error))?;
+            let answer = metadata.topics().iter().find(|t| t.name() == topic);
+            let code = answer.and_then(|t| t.error()).filter(|e| e.is_error()).map(Code::from);
+            let unknown = code.is_some_and(is_unknown_topic) || answer.is_none();
+            if unknown {
+                self.forget(topic);
+                return Err(BusError::UnknownTopic { topic: topic.to_owned() });
+            }
+            let partitions = answer.map_or(0, |t| t.partitions().len());
+            let ready = answer.is_some_and(|t| t.partitions().iter().all(|p| p.leader() >= 0));
+            if code.is_none() && ready && partitions > 0 {
+                let known = Known { partitions: u32::try_from(partitions).unwrap_or(u32::MAX), at: Instant::now() };
+                lock(&self.known).insert(topic.into(), known);
+                return Ok(known.partitions);
+            }
+            if Instant::now() >= deadline {
+                let code = code.unwrap_or(Code::OperationTimedOut);
+                let reason = format!("topic {topic}: {code}");
+                return Err(shared.operation("leaders of a topic").error(code, &reason));
+            }
+            std::thread::sleep(LEADER_RETRY);
+        }
+    }
+}
+
+/// Refuses a record that is over the limit, before anything is written.
+pub(super) fn check_size(record: &Record, config: &KafkaConfig) -> Result<(), BusError> {
+    let (size, limit) = (record.size(), config.max_record_bytes);
+    if size > limit { Err(BusError::TooLarge { to: record.to.clone(), size, limit }) } else { Ok(()) }
+}
+
+/// A partition as librdkafka numbers it.
+pub(super) fn raw_partition(partition: &PartitionId) -> Result<i32, BusError> {
+    i32::try_from(partition.partition).map_err(|_| BusError::UnknownPartition(partition.clone()))
+}
+
+/// A partition as the bus numbers it.
+pub(super) fn partition_id(topic: &str, partition: i32) -> PartitionId {
+    PartitionId::new(Arc::<str>::from(topic), u32::try_from(partition).unwrap_or(0))
+}

@@ -1,0 +1,297 @@
+//! How to reach a Kafka cluster, and the librdkafka settings that follow from it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+use crate::contract::ConsumerConfig;
+use crate::error::BusError;
+
+/// Room for keys, headers and framing that Kafka counts and [`crate::Record::size`] does not.
+const FRAMING_BYTES: usize = 64 * 1024;
+
+/// librdkafka settings that this bus decides, so that its promises hold. Others are passed through.
+const OWNED: &[&str] = &[
+    "acks",
+    "allow.auto.create.topics",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "client.id",
+    "compression.codec",
+    "compression.type",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "fetch.max.bytes",
+    "fetch.message.max.bytes",
+    "group.id",
+    "group.protocol",
+    "isolation.level",
+    "log.queue",
+    "max.partition.fetch.bytes",
+    "message.max.bytes",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "queue.buffering.max.kbytes",
+    "queue.buffering.max.messages",
+    "queued.max.messages.kbytes",
+    "request.required.acks",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// How to reach a Kafka cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaConfig {
+    /// Addresses to start from, `host:port`, separated by commas.
+    pub brokers: String,
+    /// The name under which brokers log this client and apply quotas.
+    pub client_id: String,
+    /// Compression of the batches that are written.
+    pub compression: Compression,
+    /// How long one operation waits for a broker before it is an error.
+    pub timeout: Duration,
+    /// How long a transaction may stay open before the broker aborts it.
+    pub transaction_timeout: Duration,
+    /// Bytes of one record at most, before compression. Topics that this bus creates accept as much.
+    pub max_record_bytes: usize,
+    /// Bytes that wait for acknowledgement at most, per producer.
+    pub queue_bytes: usize,
+    /// Replicas of topics that this bus creates; `None` leaves the choice to the broker.
+    pub replication: Option<u16>,
+    /// Further librdkafka settings (TLS, SASL, tuning), passed through. Those that this bus decides are refused.
+    pub options: BTreeMap<String, String>,
+}
+
+/// Compression of the batches that are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// None.
+    None,
+    /// Cheap for both sides.
+    #[default]
+    Lz4,
+    /// A third smaller than LZ4, at several times its cost.
+    Zstd,
+}
+
+impl Compression {
+    fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+impl KafkaConfig {
+    /// How long an operation waits for a broker, unless configured.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+    /// How long a transaction may stay open, unless configured.
+    pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Bytes of one record at most, unless configured.
+    pub const DEFAULT_MAX_RECORD_BYTES: usize = 16 * 1024 * 1024;
+    /// Bytes that wait for acknowledgement at most, unless configured.
+    pub const DEFAULT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
+
+    /// A cluster without authentication, everything else by default.
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            client_id: "afflux".to_owned(),
+            compression: Compression::default(),
+            timeout: Self::DEFAULT_TIMEOUT,
+            transaction_timeout: Self::DEFAULT_TRANSACTION_TIMEOUT,
+            max_record_bytes: Self::DEFAULT_MAX_RECORD_BYTES,
+            queue_bytes: Self::DEFAULT_QUEUE_BYTES,
+            replication: None,
+            options: BTreeMap::new(),
+        }
+    }
+
+    /// Refuses what cannot work, without I/O.
+    pub fn validate(&self) -> Result<(), BusError> {
+        if self.brokers.trim().is_empty() {
+            return Err(BusError::Config("brokers is empty; name at least one as host:port".to_owned()));
+        }
+        if let Some(key) = self.options.keys().find(|key| OWNED.contains(&key.as_str())) {
+            let reason = format!("option {key} is decided by afflux; remove it from the kafka options");
+            return Err(BusError::Config(reason));
+        }
+        if self.timeout.is_zero() || self.transaction_timeout < self.timeout {
+            let reason = format!(
+                "transaction_timeout {:?} must be at least timeout {:?}, and both above zero",
+                self.transaction_timeout, self.timeout
+            );
+            return Err(BusError::Config(reason));
+        }
+        if self.max_record_bytes == 0 || self.max_record_bytes > 900_000_000 {
+            let reason = format!("max_record_bytes {} must be from 1 to 900000000", self.max_record_bytes);
+            return Err(BusError::Config(reason));
+        }
+        // librdkafka judges names and values of the options when it makes a client, without connecting.
+        self.producer().create_native_config().map_err(|error| BusError::Config(error.to_string()))?;
+        Ok(())
+    }
+
+    /// The limit that topics must have to accept the largest record.
+    pub(super) fn max_message_bytes(&self) -> usize {
+        self.max_record_bytes + FRAMING_BYTES
+    }
+
+    /// Settings of every client.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", &self.client_id)
+            .set("allow.auto.create.topics", "false")
+            .set("socket.timeout.ms", millis(self.timeout))
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.max.ms", "1000");
+        config
+    }
+
+    /// Settings of the producer that all senders share.
+    pub(super) fn producer(&self) -> ClientConfig {
+        let mut config = self.client();
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", self.compression.name())
+            .set("message.timeout.ms", millis(self.timeout))
+            .set("message.max.bytes", self.max_message_bytes().to_string())
+            // This bus bounds the queue itself, in bytes and for a whole call at once.
+            .set("queue.buffering.max.messages", "0")
+            .set("queue.buffering.max.kbytes", i32::MAX.to_string())
+            .set("linger.ms", "1");
+        self.with_options(config)
+    }
+
+    /// Settings of a producer of transactions.
+    pub(super) fn transactional_producer(&self, id: &str) -> ClientConfig {
+        let mut config = self.producer();
+        config.set("transactional.id", id).set("transaction.timeout.ms", millis(self.transaction_timeout));
+        config
+    }
+
+    /// Settings of a member of a group.
+    pub(super) fn consumer(&self, consumer: &ConsumerConfig) -> ClientConfig {
+        // The broker sends compressed bytes, several times smaller than what they become here, so that what is
+        // asked for at once is a fraction of what may be held.
+        let fetch = (consumer.fetch_bytes / 8).clamp(64 * 1024, 64 * 1024 * 1024).to_string();
+        let queued_kib = (consumer.fetch_bytes / 4 / 1024).clamp(1, 1 << 20).to_string();
+        // Eager rebalances give a transactional member the moment to finish its transaction in its generation.
+        let strategy = if consumer.transactional_id.is_some() { "range,roundrobin" } else { "cooperative-sticky" };
+        let mut config = self.client();
+        config
+            .set("group.id", &*consumer.group)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "false")
+            .set("auto.offset.reset", "earliest")
+            .set("partition.assignment.strategy", strategy)
+            // How soon a lost member's partitions go to others, and how soon the others learn of a rebalance.
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "1000")
+            .set("message.max.bytes", "1000")
+            .set("fetch.max.bytes", &fetch)
+            .set("fetch.message.max.bytes", &fetch)
+            .set("queued.max.messages.kbytes", &queued_kib)
+            // A full queue is looked at again this soon; librdkafka's own second would leave it empty for most of it.
+            .set("fetch.queue.backoff.ms", "5");
+        self.with_options(config)
+    }
+
+    /// Settings of a client that only asks for the offsets of a group, without joining it.
+    pub(super) fn observer(&self, group: &str) -> ClientConfig {
+        let mut config = self.client();
+        config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_uncommitted");
+        self.with_options(config)
+    }
+
+    fn with_options(&self, mut config: ClientConfig) -> ClientConfig {
+        for (key, value) in &self.options {
+            config.set(key, value);
+        }
+        config
+    }
+}
+
+/// Option values may be secrets, so only their names are shown.
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("client_id", &self.client_id)
+            .field("compression", &self.compression)
+            .field("timeout", &self.timeout)
+            .field("transaction_timeout", &self.transaction_timeout)
+            .field("max_record_bytes", &self.max_record_bytes)
+            .field("queue_bytes", &self.queue_bytes)
+            .field("replication", &self.replication)
+            .field("options", &self.options.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().clamp(1, i32::MAX as u128).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(key: &str, value: &str) -> KafkaConfig {
+        let mut config = KafkaConfig::new("localhost:9092");
+        config.options.insert(key.to_owned(), value.to_owned());
+        config
+    }
+
+    fn refusal(config: &KafkaConfig) -> String {
+        config.validate().expect_err("must be refused").to_string()
+    }
+
+    #[test]
+    fn an_option_that_the_bus_decides_is_refused_by_name() {
+        for key in OWNED {
+            assert!(refusal(&with(key, "1")).contains(key), "{key}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_librdkafka_does_not_know_is_refused_by_name() {
+        assert!(refusal(&with("no.such.option", "1")).contains("no.such.option"));
+        assert!(refusal(&with("linger.ms", "soon")).contains("linger.ms"));
+    }
+
+    #[test]
+    fn a_tuning_option_of_either_side_is_accepted() {
+        with("linger.ms", "20").validate().unwrap();
+        with("session.timeout.ms", "45000").validate().unwrap();
+    }
+
+    #[test]
+    fn empty_brokers_and_impossible_limits_are_refused() {
+        assert!(refusal(&KafkaConfig::new(" ")).contains("brokers"));
+        let zero = KafkaConfig { max_record_bytes: 0, ..KafkaConfig::new("localhost:9092") };
+        assert!(refusal(&zero).contains("max_record_bytes 0"));
+        let short = KafkaConfig { transaction_timeout: Duration::from_secs(1), ..KafkaConfig::new("localhost:9092") };
+        assert!(refusal(&short).contains("transaction_timeout 1s"));
+    }
+
+    #[test]
+    fn option_values_are_not_shown() {
+        assert!(!format!("{:?}", with("sasl.password", "hunter2")).contains("hunter2"));
+    }
+}

@@ -1,0 +1,100 @@
+//! Outputs and offsets in one transaction.
+
+use std::sync::Arc;
+
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::Producer as _;
+
+use super::client::Shared;
+use super::error::is_fenced;
+use super::producer::{Call, Native, enqueue, native};
+use crate::error::{BusError, ErrorClass};
+use crate::record::Record;
+
+/// Writes transactions under one transactional id.
+///
+/// librdkafka has no KIP-890: after an error or a timeout it cannot know what became of a transaction, and a
+/// retry in place may fall into the next one. So any failure destroys the producer. The next one with the same
+/// id is told by the brokers only when the old transaction is decided, and the old one's late requests are
+/// refused (D4).
+pub(super) struct Transactor {
+    shared: Arc<Shared>,
+    id: Arc<str>,
+    native: Option<Native>,
+}
+
+/// Why a transaction did not happen, or may not have.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Nothing was written and nothing changed: the member goes on in its generation.
+    Refused(BusError),
+    /// The member has to go back to the committed offsets.
+    StartOver(BusError),
+}
+
+impl Transactor {
+    pub(super) fn new(shared: Arc<Shared>, id: &Arc<str>) -> Self {
+        Self { shared, id: Arc::clone(id), native: None }
+    }
+
+    /// Makes sure that no transaction of this id is undecided, and that no other owner of it is left.
+    pub(super) fn settle(&mut self) -> Result<(), BusError> {
+        self.producer().map(|_| ())
+    }
+
+    fn producer(&mut self) -> Result<&Native, BusError> {
+        if self.native.is_none() {
+            let producer = native(&self.shared.config.transactional_producer(&self.id), &self.shared)?;
+            producer
+                .init_transactions(self.shared.config.timeout)
+                .map_err(|error| self.shared.unanswered("start of a transactional producer", &error))?;
+            self.native = Some(producer);
+        }
+        self.native.as_ref().ok_or(BusError::Closed)
+    }
+
+    /// Publishes the outputs and commits the offsets, both or neither.
+    pub(super) fn run(
+        &mut self,
+        outputs: &[Record],
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.shared);
+        let timeout = shared.config.timeout;
+        let producer = self.producer().map_err(Failure::Refused)?;
+        let (call, _) = Call::new(outputs.len(), None);
+        let outcome = producer.begin_transaction().and_then(|()| {
+            enqueue(producer, outputs, &call, &shared);
+            if offsets.count() > 0 {
+                producer.send_offsets_to_transaction(offsets, group, timeout)?;
+            }
+            producer.commit_transaction(timeout)
+        });
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.start_over(&error, &call)),
+        }
+    }
+
+    /// Destroys the producer, and with it the transaction or the doubt about it.
+    fn start_over(&mut self, error: &KafkaError, call: &Call) -> Failure {
+        self.native = None;
+        let settled = self.settle();
+        // Records that can never be written fail the commit before it is sent: with the next producer the
+        // transaction is gone for certain.
+        if let (Err(refused), Ok(())) = (call.result(), &settled)
+            && refused.class() == ErrorClass::Permanent
+        {
+            return Failure::Refused(refused);
+        }
+        let reason = error.to_string();
+        tracing::warn!(reason, transactional_id = %self.id, settled = settled.is_ok(), "transaction started over");
+        Failure::StartOver(match error.rdkafka_error_code() {
+            Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
+            _ => BusError::Restarted { reason },
+        })
+    }
+}

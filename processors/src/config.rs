@@ -1,0 +1,42 @@
+//! Configuration of the processor stage.
+
+use std::time::Duration;
+
+use afflux_runtime::config::{ByteSize, Period};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `processors`: the stage between the ingest topics and the topics that sinks read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProcessorsConfig {
+    /// Consumer group of the stage.
+    pub group: String,
+    /// Name of this instance's transactions; must be unique per instance and stay the same when it restarts.
+    /// By default the group and the host name.
+    pub transactional_id: Option<String>,
+    /// When a transaction is committed.
+    pub commit: CommitConfig,
+}
+
+/// `processors.commit`: a transaction ends at whichever limit is reached first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommitConfig {
+    /// Age of the oldest record read since the last commit.
+    pub age: Period,
+    /// Bytes read since the last commit.
+    pub bytes: ByteSize,
+}
+
+impl Default for ProcessorsConfig {
+    fn default() -> Self {
+        Self { group: "afflux-processors".into(), transactional_id: None, commit: CommitConfig::default() }
+    }
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        Self { age: Period(Duration::from_millis(200)), bytes: ByteSize::mib(8) }
+    }
+}

@@ -1,0 +1,227 @@
+//! The stage: reads the ingest topics, runs the chains, commits outputs and offsets together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afflux_bus::{BusError, Consumer, ConsumerConfig, ErrorClass, Event};
+use afflux_runtime::admin::State;
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
+use afflux_schemas::topics::Topics;
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::chain::Chain;
+use crate::config::ProcessorsConfig;
+use crate::merge::Merger;
+use crate::work::{DeadLetters, Path, Work};
+
+/// Name of the stage in metrics and `/status`.
+pub const NAME: &str = "processors";
+
+/// How long a poll stays silent before a draining stage calls itself caught up.
+const DRAINED_AFTER: Duration = Duration::from_millis(300);
+/// How long a draining stage reads on at most: on a busy bus it would never catch up.
+const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// The component that runs every processor.
+pub struct ProcessorStage {
+    config: ProcessorsConfig,
+    topics: Topics,
+    cluster: Arc<str>,
+}
+
+impl ProcessorStage {
+    /// A stage between the ingest topics and their outputs; `cluster` names records that do not say theirs.
+    pub fn new(config: ProcessorsConfig, topics: Topics, cluster: Arc<str>) -> Self {
+        Self { config, topics, cluster }
+    }
+
+    /// The consumer group, and the topics it reads: what lag is reported for.
+    pub fn group(&self) -> (Arc<str>, Vec<Arc<str>>) {
+        (self.config.group.as_str().into(), vec![self.topics.ingest_spans().into(), self.topics.ingest_logs().into()])
+    }
+
+    fn consumer_config(&self) -> ConsumerConfig {
+        let (group, topics) = self.group();
+        let transactional_id = self.config.transactional_id.clone().unwrap_or_else(|| default_transactional_id(&group));
+        let mut config = ConsumerConfig::new(group, topics);
+        config.transactional_id = Some(transactional_id.into());
+        config.fetch_bytes = self.config.commit.bytes.as_usize();
+        config
+    }
+
+    /// Connects; waits for a bus that is down.
+    async fn connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            let error = match self.try_connect(context).await {
+                Ok(connected) => return Ok(connected),
+                Err(error) => error,
+            };
+            let ErrorClass::Transient(after) = error.class() else { return Err(error) };
+            context.health.set(State::Starting(error.to_string()));
+            tokio::select! {
+                () = sleep(backoff.next(after)) => {}
+                () = context.shutdown.cancelled() => return Err(BusError::Closed),
+            }
+        }
+    }
+
+    async fn try_connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
+        let producer = context.bus.producer().await?;
+        let path = |signal, ingest: String, partitions| Path {
+            signal,
+            ingest: ingest.into(),
+            partitions,
+            chain: Chain::default(),
+        };
+        let (spans, logs, dead_letters) = (self.topics.spans(), self.topics.logs(), self.topics.dead_letters());
+        let paths = [
+            path(Signal::Spans, self.topics.ingest_spans(), producer.partitions(&spans).await?),
+            path(Signal::Logs, self.topics.ingest_logs(), producer.partitions(&logs).await?),
+        ];
+        let partitions = producer.partitions(&dead_letters).await?;
+        let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
+        let merger = Merger::new(spans.into(), logs.into());
+        let work = Work::new(paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
+        Ok((context.bus.consumer(self.consumer_config()).await?, work))
+    }
+}
+
+/// Unique per host and the same after a restart. Two instances on one host must be told apart by
+/// configuration; otherwise the later one fences the earlier.
+fn default_transactional_id(group: &str) -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| host.trim().to_owned());
+    format!("{group}-{}", if host.is_empty() { "localhost" } else { &host })
+}
+
+#[async_trait]
+impl Component for ProcessorStage {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn subscriptions(&self) -> Vec<Subscription> {
+        let (group, topics) = self.group();
+        vec![Subscription { group, topics }]
+    }
+
+    async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError> {
+        let (consumer, work) = match self.connect(&context).await {
+            Ok(connected) => connected,
+            Err(BusError::Closed) if context.shutdown.is_cancelled() => return Ok(()),
+            Err(error) => return Err(ComponentError::new(NAME, error)),
+        };
+        context.health.set(State::Ready);
+        let mut running = Running { consumer, work, commit: self.config.commit.clone(), context, due: None };
+        let result = running.run().await;
+        running.context.health.set(State::Stopped);
+        running.consumer.close().await;
+        result.map_err(|error| ComponentError::new(NAME, error))
+    }
+}
+
+/// The stage with its consumer.
+struct Running {
+    consumer: Box<dyn Consumer>,
+    work: Work,
+    commit: crate::config::CommitConfig,
+    context: Context,
+    /// When what is in hand must be committed.
+    due: Option<Instant>,
+}
+
+impl Running {
+    /// Reads until shutdown, then what is left.
+    async fn run(&mut self) -> Result<(), BusError> {
+        let shutdown = self.context.shutdown.clone();
+        loop {
+            let due = self.due;
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => self.flush().await?,
+                event = self.consumer.poll() => self.handle(event).await?,
+            }
+        }
+        self.drain().await
+    }
+
+    /// Processes what is already on the bus, so that a clean stop leaves nothing half-way.
+    async fn drain(&mut self) -> Result<(), BusError> {
+        let limit = Instant::now() + DRAIN_LIMIT;
+        while Instant::now() < limit {
+            match timeout(DRAINED_AFTER, self.consumer.poll()).await {
+                Ok(event) => self.handle(event).await?,
+                Err(_silent) => break,
+            }
+        }
+        self.flush().await
+    }
+
+    async fn handle(&mut self, event: Result<Event, BusError>) -> Result<(), BusError> {
+        match event {
+            Ok(Event::Records(records)) => {
+                self.due.get_or_insert_with(|| Instant::now() + self.commit.age.0);
+                for record in records {
+                    self.work.take(record);
+                }
+                if self.work.bytes() >= self.commit.bytes.0 { self.flush().await } else { Ok(()) }
+            }
+            Ok(Event::Assigned(assignments)) => {
+                for assignment in &assignments {
+                    tracing::info!(partition = %assignment.partition, position = assignment.position, "partition assigned");
+                }
+                Ok(())
+            }
+            Ok(Event::Revoked(partitions)) => {
+                tracing::info!(partitions = partitions.len(), "partitions revoked");
+                self.flush().await
+            }
+            Err(error) => self.wait_after(error, &mut Backoff::new(FIRST_RETRY, LAST_RETRY)).await,
+        }
+    }
+
+    /// Commits what is in hand, however often the bus must be asked.
+    ///
+    /// After a fence or a restart of the transaction, what is in hand is forgotten: the consumer delivers it
+    /// again, to whoever owns it then.
+    async fn flush(&mut self) -> Result<(), BusError> {
+        self.due = None;
+        let Some(batch) = self.work.close() else { return Ok(()) };
+        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
+        loop {
+            match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
+                Ok(()) => {
+                    self.context.health.set(State::Ready);
+                    self.work.settled(&batch);
+                    return Ok(());
+                }
+                Err(error @ (BusError::Fenced { .. } | BusError::Restarted { .. })) => {
+                    tracing::warn!(%error, "transaction not committed; reading again from the committed offsets");
+                    return Ok(());
+                }
+                Err(error) => self.wait_after(error, &mut backoff).await?,
+            }
+        }
+    }
+
+    /// Waits where the error is transient; otherwise gives it back.
+    async fn wait_after(&mut self, error: BusError, backoff: &mut Backoff) -> Result<(), BusError> {
+        let ErrorClass::Transient(after) = error.class() else { return Err(error) };
+        tracing::warn!(%error, "bus does not answer; retrying");
+        self.work.retried();
+        self.context.health.set(State::Failing(error.to_string()));
+        let delay = backoff.next(after);
+        tokio::select! {
+            () = sleep(delay) => Ok(()),
+            // While draining there is no time to be patient: what is not committed is read again later.
+            () = self.context.shutdown.cancelled() => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+use afflux_bus::local::{LocalBus, LocalConfig};
+use afflux_bus::{Bus, Cleanup, Headers, PartitionId, Received, Record, TopicSpec};
+use afflux_runtime::admin::HealthTable;
+use afflux_runtime::{Metrics, dead_letter};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
+use prost::Message;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const PARTITIONS: u32 = 2;
+
+async fn bus(dir: &std::path::Path) -> Arc<dyn Bus> {
+    let bus = LocalBus::open(LocalConfig::new(dir)).unwrap();
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    let specs: Vec<_> = Topics::default()
+        .all()
+        .into_iter()
+        .map(|name| TopicSpec { name: name.into(), partitions: PARTITIONS, cleanup })
+        .collect();
+    bus.create_topics(&specs).await.unwrap();
+    bus
+}
+
+fn request(name: &str) -> Bytes {
+    let spans = vec![Span { name: name.into(), ..Default::default() }];
+    let scope_spans = vec![ScopeSpans { spans, ..Default::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..Default::default() }];
+    ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()
+}
+
+async fn publish(bus: &Arc<dyn Bus>, partition: u32, value: Bytes) {
+    let to = PartitionId::new(Topics::default().ingest_spans(), partition);
+    let record = Record { to, key: None, value: Some(value), timestamp_ms: 1, headers: Headers::new() };
+    bus.producer().await.unwrap().send(vec![record]).await.unwrap();
+}
+
+/// Runs a stage until it has drained what is on the bus.
+async fn run_once(bus: &Arc<dyn Bus>) -> Arc<Metrics> {
+    let metrics = Arc::new(Metrics::new());
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    let context = Context {
+        bus: bus.clone(),
+        metrics: metrics.clone(),
+        health: HealthTable::default().component(NAME),
+        shutdown,
+    };
+    let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
+    Box::new(stage).run(context).await.unwrap();
+    metrics
+}
+
+async fn read(bus: &Arc<dyn Bus>, topic: String) -> Vec<Received> {
+    let mut consumer = bus.consumer(ConsumerConfig::new("test", [topic.into()])).await.unwrap();
+    let mut records = Vec::new();
+    while let Ok(event) = timeout(Duration::from_millis(300), consumer.poll()).await {
+        if let Event::Records(batch) = event.unwrap() {
+            records.extend(batch);
+        }
+    }
+    consumer.close().await;
+    records
+}
+
+fn header(record: &Received, name: &str) -> String {
+    String::from_utf8(record.headers.get(name).unwrap().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_ingested_comes_out_once_with_its_identity_through_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    publish(&bus, 1, request("a")).await;
+    publish(&bus, 1, request("b")).await;
+    run_once(&bus).await;
+    publish(&bus, 0, request("c")).await;
+    run_once(&bus).await;
+    run_once(&bus).await;
+
+    let mut records = read(&bus, Topics::default().spans()).await;
+    records.sort_by_key(|r| r.from.partition);
+    let seen: Vec<_> = records
+        .iter()
+        .map(|r| {
+            let request = ExportTraceServiceRequest::decode(r.value.clone().unwrap()).unwrap();
+            let names: Vec<_> = request.resource_spans.iter().map(|r| r.scope_spans[0].spans[0].name.clone()).collect();
+            (
+                r.from.partition,
+                names.concat(),
+                header(r, HEADER_CLUSTER),
+                header(r, HEADER_ITEMS),
+                header(r, HEADER_SOURCE),
+            )
+        })
+        .collect();
+    let expected = [(0, "c", "1", "afflux.ingest.spans/0/0-0"), (1, "ab", "2", "afflux.ingest.spans/1/0-1")]
+        .map(|(partition, names, items, source)| (partition, names.into(), "here".into(), items.into(), source.into()));
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test]
+async fn a_malformed_record_goes_to_the_dead_letters_and_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    publish(&bus, 0, Bytes::from_static(b"\x0a\xffnonsense")).await;
+    publish(&bus, 0, request("after")).await;
+    let metrics = run_once(&bus).await;
+
+    assert_eq!(read(&bus, Topics::default().spans()).await.len(), 1);
+    let dead = read(&bus, Topics::default().dead_letters()).await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(dead[0].value.as_deref(), Some(&b"\x0a\xffnonsense"[..]));
+    assert_eq!(header(&dead[0], dead_letter::HEADER_TOPIC), "afflux.ingest.spans");
+    assert_eq!(header(&dead[0], dead_letter::HEADER_OFFSET), "0");
+    assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "malformed");
+    assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"malformed\"} 1"));
+}

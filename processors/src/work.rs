@@ -1,0 +1,128 @@
+//! The pure part of the stage: records in, one transaction's outputs and offsets out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
+use afflux_runtime::dead_letter::dead_letter;
+use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
+use afflux_runtime::{Metrics, Signal};
+
+use crate::chain::{Chain, Envelope};
+use crate::intake;
+use crate::merge::Merger;
+use crate::stage::NAME;
+
+/// One transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) outputs: Vec<Record>,
+    pub(crate) offsets: Vec<Offset>,
+    tallies: [Tally; 2],
+}
+
+/// What a transaction settles, per signal.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    items: u64,
+    bytes: u64,
+}
+
+/// The way of one signal through the stage.
+pub(crate) struct Path {
+    pub(crate) signal: Signal,
+    /// Topic that it is read from, without a source prefix.
+    pub(crate) ingest: Arc<str>,
+    /// Partitions of the topic that it goes to.
+    pub(crate) partitions: u32,
+    pub(crate) chain: Chain,
+}
+
+/// Where dead letters go.
+pub(crate) struct DeadLetters {
+    pub(crate) topic: Arc<str>,
+    pub(crate) partitions: u32,
+}
+
+/// What is in hand since the last commit.
+pub(crate) struct Work {
+    paths: [Path; 2],
+    dead_letters: DeadLetters,
+    cluster: Arc<str>,
+    metrics: Arc<Metrics>,
+    merger: Merger,
+    dead: Vec<Record>,
+    next: BTreeMap<PartitionId, (Generation, u64)>,
+    tallies: [Tally; 2],
+}
+
+impl Work {
+    pub(crate) fn new(
+        paths: [Path; 2],
+        merger: Merger,
+        dead_letters: DeadLetters,
+        cluster: Arc<str>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (dead, next, tallies) = (Vec::new(), BTreeMap::new(), Default::default());
+        Self { paths, dead_letters, cluster, metrics, merger, dead, next, tallies }
+    }
+
+    /// Bytes read since the last commit.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.tallies.iter().map(|t| t.bytes).sum()
+    }
+
+    /// Processes one record. A refused one becomes a dead letter within the same transaction (D7).
+    pub(crate) fn take(&mut self, record: Received) {
+        let index = usize::from(record.from.topic.ends_with(&*self.paths[1].ingest));
+        self.tallies[index].bytes += record.size() as u64;
+        self.next.insert(record.from.clone(), (record.generation, record.offset + 1));
+        if let Err(refused) = self.process(&record, index) {
+            tracing::error!(partition = %record.from, offset = record.offset, error = %refused, "record refused");
+            let labels = ReasonLabels { component: NAME, reason: refused.reason() };
+            self.metrics.dead_letters.get_or_create(&labels).inc();
+            let DeadLetters { topic, partitions } = &self.dead_letters;
+            let error = refused.to_string();
+            self.dead.push(dead_letter(&record, topic.clone(), *partitions, NAME, refused.reason(), &error));
+        }
+    }
+
+    fn process(&mut self, record: &Received, index: usize) -> Result<(), intake::Refused> {
+        let Path { signal, ingest, partitions, chain } = &mut self.paths[index];
+        let partition = record.from.partition % *partitions;
+        let (merger, tally) = (&mut self.merger, &mut self.tallies[index]);
+        intake::open(record, *signal, ingest, &self.cluster, |envelope: Envelope| {
+            tally.items += envelope.items;
+            chain.process(envelope, &mut |out| merger.push(out, &record.from, record.offset, partition));
+        })
+    }
+
+    /// Closes what is in hand; `None` where nothing is.
+    pub(crate) fn close(&mut self) -> Option<Batch> {
+        if self.next.is_empty() {
+            return None;
+        }
+        let mut outputs = self.merger.take();
+        outputs.append(&mut self.dead);
+        let offsets = std::mem::take(&mut self.next)
+            .into_iter()
+            .map(|(partition, (generation, next))| Offset { partition, generation, next })
+            .collect();
+        Some(Batch { outputs, offsets, tallies: std::mem::take(&mut self.tallies) })
+    }
+
+    /// Counts a committed transaction.
+    pub(crate) fn settled(&self, batch: &Batch) {
+        for (path, tally) in self.paths.iter().zip(&batch.tallies) {
+            let labels = ComponentLabels { component: NAME, signal: path.signal.as_str() };
+            self.metrics.settled_items.get_or_create(&labels).inc_by(tally.items);
+            self.metrics.settled_bytes.get_or_create(&labels).inc_by(tally.bytes);
+        }
+    }
+
+    /// Counts an attempt that failed.
+    pub(crate) fn retried(&self) {
+        self.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason: "bus" }).inc();
+    }
+}

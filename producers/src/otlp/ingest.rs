@@ -1,0 +1,302 @@
+//! From a request's body to the bus, and the answer after the bus has it (D1).
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use afflux_bus::{Bus, BusError, ErrorClass, Headers, PartitionId, Producer, Record};
+use afflux_runtime::admin::{Health, State};
+use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
+use afflux_runtime::{Context, Metrics, Permit, Signal};
+use afflux_schemas::otlp::split::Part;
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_TENANT, Topics};
+use bytes::Bytes;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::NAME;
+use super::answer::{Format, Receipt};
+use super::body::Allowance;
+use super::compression::Encoding;
+use super::config::Limits;
+use super::decode::{Decoded, Shape, Target, decode};
+use super::memory::{Held, Memory};
+use super::refusal::Refusal;
+
+/// Bytes that are decoded on the spot: below a millisecond of work. More goes to a thread of its own.
+const INLINE_PROTOBUF: usize = 256 * 1024;
+const INLINE_JSON: usize = 64 * 1024;
+/// Compressed bytes may come to a thousand times as many.
+const INLINE_COMPRESSED: usize = 8 * 1024;
+
+/// What a request costs besides its bytes: its task, stream, headers.
+const REQUEST_OVERHEAD: usize = 4 * 1024;
+
+/// Everything that requests share.
+pub(super) struct Ingest {
+    pub(super) limits: Limits,
+    pub(super) memory: Memory,
+    /// Every task of the component.
+    pub(super) tasks: TaskTracker,
+    /// Cancelled when waiting for the bus has no point any more.
+    pub(super) abandon: CancellationToken,
+    bus: Arc<dyn Bus>,
+    producer: OnceCell<Arc<dyn Producer>>,
+    spans: Arc<str>,
+    logs: Arc<str>,
+    cluster: Option<String>,
+    metrics: Arc<Metrics>,
+    health: Health,
+    /// Threads that may decode big requests: as many as there are cores.
+    decoders: Arc<Semaphore>,
+    failing: AtomicBool,
+    /// What made the bus unusable for good.
+    broken: Mutex<Option<BusError>>,
+    /// Cancelled on shutdown, and when the bus is broken.
+    pub(super) stop: CancellationToken,
+}
+
+/// A request of either protocol, its body read.
+pub(super) struct Call {
+    pub(super) shape: Shape,
+    pub(super) body: Held,
+    pub(super) tenant: Option<Bytes>,
+}
+
+impl Ingest {
+    pub(super) fn new(limits: Limits, topics: &Topics, cluster: Option<String>, context: &Context) -> Arc<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, Into::into);
+        Arc::new(Self {
+            memory: Memory::new(limits.in_flight_bytes.as_usize()),
+            limits,
+            tasks: TaskTracker::new(),
+            abandon: CancellationToken::new(),
+            bus: Arc::clone(&context.bus),
+            producer: OnceCell::new(),
+            spans: topics.ingest_spans().into(),
+            logs: topics.ingest_logs().into(),
+            cluster,
+            metrics: Arc::clone(&context.metrics),
+            health: context.health.clone(),
+            decoders: Arc::new(Semaphore::new(cores)),
+            failing: AtomicBool::new(false),
+            broken: Mutex::new(None),
+            stop: context.shutdown.child_token(),
+        })
+    }
+
+    /// Lets a request in: what it gives is to be kept until the answer.
+    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Refusal> {
+        let permit = self.memory.take(REQUEST_OVERHEAD)?;
+        Ok(Admission { permit: Some(permit), ingest: Arc::clone(self) })
+    }
+
+    /// What the body of one request may take.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance { bytes: self.limits.request_bytes.as_usize(), framing: 0, time: self.limits.body_timeout.0 }
+    }
+
+    /// Stores what the request holds; returns once it is durable or the client has to be told otherwise (D1).
+    ///
+    /// A dropped future, or a bus that is too slow, gives up the wait and not the writing: its bytes stay
+    /// counted until the bus lets go of them.
+    pub(super) async fn store(self: &Arc<Self>, call: Call) -> Result<Receipt, Refusal> {
+        let patience = self.limits.ack_timeout.0;
+        let deadline = Instant::now() + patience;
+        let signal = call.shape.signal;
+        let ready = timeout_at(deadline, self.ready(signal)).await;
+        let (producer, partitions) = ready.map_err(|_| self.slow())?.map_err(|error| self.failed(error))?;
+        let decoded = self.decode(call.shape, call.body, partitions, deadline).await?;
+        let receipt = Receipt { rejected: decoded.rejected, reason: decoded.reason.clone() };
+        if !decoded.parts.is_empty() {
+            let publish = Arc::clone(self).publish(producer, signal, decoded, call.tenant);
+            let published = self.tasks.spawn(publish);
+            match timeout_at(deadline, published).await {
+                Ok(Ok(outcome)) => outcome?,
+                Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                Err(_) => return Err(self.slow()),
+            }
+        }
+        if receipt.rejected > 0 {
+            self.metrics.dropped_items.get_or_create(&reason("invalid_id")).inc_by(receipt.rejected);
+        }
+        Ok(receipt)
+    }
+
+    /// Counts a refusal.
+    pub(super) fn refused(&self, refusal: &Refusal) {
+        self.metrics.refused_requests.get_or_create(&reason(refusal.verdict().reason)).inc();
+        tracing::debug!(%refusal, "request refused");
+    }
+
+    /// What made the bus unusable, if something did; answers once.
+    pub(super) fn broken(&self) -> Option<BusError> {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Opens the producer before the first request needs it.
+    pub(super) async fn connect(&self) {
+        if let Err(error) = self.producer().await {
+            self.failed(error);
+        }
+    }
+
+    async fn producer(&self) -> Result<&Arc<dyn Producer>, BusError> {
+        self.producer.get_or_try_init(|| self.bus.producer()).await
+    }
+
+    async fn ready(&self, signal: Signal) -> Result<(Arc<dyn Producer>, u32), BusError> {
+        let producer = self.producer().await?;
+        let partitions = producer.partitions(self.topic(signal)).await?;
+        Ok((Arc::clone(producer), partitions))
+    }
+
+    fn topic(&self, signal: Signal) -> &Arc<str> {
+        match signal {
+            Signal::Spans => &self.spans,
+            Signal::Logs => &self.logs,
+        }
+    }
+
+    async fn decode(&self, shape: Shape, body: Held, partitions: u32, deadline: Instant) -> Result<Decoded, Refusal> {
+        let inline = match (shape.encoding, shape.format) {
+            (Encoding::Identity, Format::Protobuf) => INLINE_PROTOBUF,
+            (Encoding::Identity, Format::Json) => INLINE_JSON,
+            (Encoding::Gzip | Encoding::Zstd, _) => INLINE_COMPRESSED,
+        };
+        let target = Target {
+            partitions,
+            cluster: self.cluster.clone().unwrap_or_default(),
+            record_bytes: self.limits.record_bytes.as_usize(),
+            decompressed_bytes: self.limits.decompressed_bytes.as_usize(),
+        };
+        if body.bytes.len() <= inline {
+            return decode(body, shape, &target, &self.memory);
+        }
+        let Ok(Ok(turn)) = timeout_at(deadline, Arc::clone(&self.decoders).acquire_owned()).await else {
+            return Err(Refusal::Busy);
+        };
+        let memory = self.memory.clone();
+        let work = move || {
+            let decoded = decode(body, shape, &target, &memory);
+            drop(turn);
+            decoded
+        };
+        match self.tasks.spawn_blocking(work).await {
+            Ok(decoded) => decoded,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(Refusal::Stopping),
+        }
+    }
+
+    async fn publish(
+        self: Arc<Self>,
+        producer: Arc<dyn Producer>,
+        signal: Signal,
+        decoded: Decoded,
+        tenant: Option<Bytes>,
+    ) -> Result<(), Refusal> {
+        let Decoded { parts, items, bytes, permits, .. } = decoded;
+        let records = self.records(signal, parts, tenant.as_ref());
+        self.show_in_flight();
+        let sent = tokio::select! {
+            sent = producer.send(records) => sent,
+            () = self.abandon.cancelled() => return Err(Refusal::Stopping),
+        };
+        drop(permits);
+        self.show_in_flight();
+        sent.map_err(|error| self.failed(error))?;
+        let labels = ComponentLabels { component: NAME, signal: signal.as_str() };
+        self.metrics.accepted_items.get_or_create(&labels).inc_by(items);
+        self.metrics.accepted_bytes.get_or_create(&labels).inc_by(bytes as u64);
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!("the bus acknowledges again");
+            self.health.set(State::Ready);
+        }
+        Ok(())
+    }
+
+    fn records(&self, signal: Signal, parts: Vec<Part>, tenant: Option<&Bytes>) -> Vec<Record> {
+        let topic = self.topic(signal);
+        let timestamp_ms = now_ms();
+        let record = |part: Part| {
+            let mut headers = Headers::new();
+            headers.push(HEADER_ITEMS, part.items.to_string());
+            if let Some(cluster) = &self.cluster {
+                headers.push(HEADER_CLUSTER, cluster.clone());
+            }
+            if let Some(tenant) = tenant {
+                headers.push(HEADER_TENANT, tenant.clone());
+            }
+            let to = PartitionId { topic: Arc::clone(topic), partition: part.partition };
+            Record { to, key: None, value: Some(part.value), timestamp_ms, headers }
+        };
+        parts.into_iter().map(record).collect()
+    }
+
+    /// Takes note of an error of the bus, and says what the client is told.
+    fn failed(&self, error: BusError) -> Refusal {
+        let refusal = Refusal::from(&error);
+        match error.class() {
+            ErrorClass::Fatal => {
+                if self.stop.is_cancelled() {
+                    return Refusal::Stopping;
+                }
+                tracing::error!(%error, "the bus is unusable");
+                // The first error is the cause; later ones follow from it.
+                self.broken.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                self.stop.cancel();
+            }
+            ErrorClass::Permanent if matches!(error, BusError::TooLarge { .. }) => {
+                tracing::warn!(%error, "a record is too large for the bus; lower producers.otlp.limits.record_bytes");
+            }
+            ErrorClass::Transient(_) | ErrorClass::Permanent => self.trouble(&error.to_string()),
+        }
+        refusal
+    }
+
+    fn slow(&self) -> Refusal {
+        let patience = self.limits.ack_timeout.0;
+        self.trouble(&format!("the bus did not acknowledge within {patience:?}"));
+        Refusal::AckTimeout(patience)
+    }
+
+    /// Says once that clients are being refused.
+    fn trouble(&self, error: &str) {
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(error, "the bus does not take data; clients are told to retry");
+            self.health.set(State::Failing(format!("bus: {error}")));
+        }
+    }
+
+    fn show_in_flight(&self) {
+        let labels = ComponentLabels { component: NAME, signal: "all" };
+        let bytes = i64::try_from(self.memory.in_flight()).unwrap_or(i64::MAX);
+        self.metrics.in_flight_bytes.get_or_create(&labels).set(bytes);
+    }
+}
+
+/// A request that was let in.
+pub(super) struct Admission {
+    permit: Option<Permit>,
+    ingest: Arc<Ingest>,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.permit = None;
+        self.ingest.show_in_flight();
+    }
+}
+
+fn reason(reason: &'static str) -> ReasonLabels {
+    ReasonLabels { component: NAME, reason }
+}
+
+/// Milliseconds since the epoch; 0 before it.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,9 @@
+//! The receiver on real sockets, with a bus that does as it is told.
+
+mod bus;
+mod durability;
+mod grpc;
+mod harness;
+mod http;
+mod limits;
+mod shutdown;

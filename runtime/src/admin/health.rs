@@ -1,0 +1,82 @@
+//! What each component says of itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What a component says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not yet able to work; the text says what it waits for.
+    Starting(String),
+    /// Working.
+    Ready,
+    /// Alive but not able to do its work; the text says why.
+    Failing(String),
+    /// Finished draining.
+    Stopped,
+}
+
+impl State {
+    /// As `/status` and `/readyz` say it.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Starting(_) => "starting",
+            Self::Ready => "ready",
+            Self::Failing(_) => "failing",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// Why it is not ready, where the component says so.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Starting(why) | Self::Failing(why) => Some(why),
+            Self::Ready | Self::Stopped => None,
+        }
+    }
+}
+
+/// States of every component of the process.
+#[derive(Clone, Debug, Default)]
+pub struct HealthTable {
+    states: Arc<Mutex<BTreeMap<&'static str, State>>>,
+}
+
+impl HealthTable {
+    /// The handle with which one component reports.
+    pub fn component(&self, name: &'static str) -> Health {
+        let health = Health { name, table: self.clone() };
+        health.set(State::Starting("not started".into()));
+        health
+    }
+
+    /// A copy of every state.
+    pub fn snapshot(&self) -> BTreeMap<&'static str, State> {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether there are components and all of them are ready.
+    pub fn ready(&self) -> bool {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        !states.is_empty() && states.values().all(|state| *state == State::Ready)
+    }
+
+    /// Says of a component what it can no longer say itself.
+    pub(crate) fn set(&self, name: &'static str, state: State) {
+        self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
+    }
+}
+
+/// One component's entry in the [`HealthTable`].
+#[derive(Clone, Debug)]
+pub struct Health {
+    name: &'static str,
+    table: HealthTable,
+}
+
+impl Health {
+    /// Reports a state.
+    pub fn set(&self, state: State) {
+        self.table.set(self.name, state);
+    }
+}

@@ -1,0 +1,209 @@
+//! What `/status` says: per component its state, totals, rates and lag.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::health::HealthTable;
+use crate::metrics::{Metrics, Sample};
+
+/// Time between two samples of the counters.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// Samples kept: rates are over the last ten seconds.
+const SAMPLES: usize = 11;
+
+/// The answer of `/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Id of the process.
+    pub pid: u32,
+    /// Seconds since the process started.
+    pub uptime_seconds: f64,
+    /// Whether every component is ready.
+    pub ready: bool,
+    /// Per component, by name.
+    pub components: BTreeMap<String, ComponentStatus>,
+    /// The configuration in force, without secrets.
+    pub config: Value,
+}
+
+/// What is known of one component.
+///
+/// Totals, rates and gauges go by metric (without `afflux_` and `_total`), then by what its values are split by: the
+/// signal, the reason, or nothing (`""`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// `starting`, `ready`, `failing` or `stopped`.
+    pub state: String,
+    /// Why it is not ready.
+    pub detail: Option<String>,
+    /// Counters since the process started.
+    pub totals: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Counters per second, over the last ten seconds at most.
+    pub rates: BTreeMap<String, BTreeMap<String, f64>>,
+    /// Gauges.
+    pub gauges: BTreeMap<String, BTreeMap<String, f64>>,
+    /// How far its consumer groups are behind.
+    pub lag: Vec<Lag>,
+}
+
+/// How far a consumer group is behind in one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lag {
+    /// Full topic name.
+    pub topic: String,
+    /// Partition number.
+    pub partition: u32,
+    /// Records not yet settled.
+    pub records: u64,
+}
+
+/// Watches the counters of a process, to tell how it is.
+#[derive(Debug)]
+pub struct Monitor {
+    version: &'static str,
+    started: Instant,
+    config: Value,
+    pub(super) health: HealthTable,
+    pub(super) metrics: Arc<Metrics>,
+    history: Mutex<VecDeque<(Instant, Vec<Sample>)>>,
+}
+
+impl Monitor {
+    /// A monitor of a process that starts now. `config` must be free of secrets.
+    pub fn new(version: &'static str, config: Value, health: HealthTable, metrics: Arc<Metrics>) -> Self {
+        let history = Mutex::default();
+        Self { version, started: Instant::now(), config, health, metrics, history }
+    }
+
+    /// Samples the counters every second, until dropped. Without it, rates are averages since the start.
+    pub async fn watch(&self) {
+        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+        loop {
+            ticks.tick().await;
+            let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+            history.push_back((Instant::now(), self.metrics.samples()));
+            if history.len() > SAMPLES {
+                history.pop_front();
+            }
+        }
+    }
+
+    /// How the process is now.
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let samples = self.metrics.samples();
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, before) = match history.front() {
+            Some((at, samples)) if *at < now => (now - *at, samples.as_slice()),
+            _ => (now - self.started, [].as_slice()),
+        };
+        let mut components: BTreeMap<String, ComponentStatus> = BTreeMap::new();
+        for (name, state) in self.health.snapshot() {
+            let component = components.entry(name.to_owned()).or_default();
+            state.as_str().clone_into(&mut component.state);
+            component.detail = state.detail().map(str::to_owned);
+        }
+        for sample in &samples {
+            let Some(component) = sample.label("component").and_then(|name| components.get_mut(name)) else { continue };
+            component.add(sample, before, since.as_secs_f64());
+        }
+        Status {
+            version: self.version.to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: (now - self.started).as_secs_f64(),
+            ready: self.health.ready(),
+            components,
+            config: self.config.clone(),
+        }
+    }
+}
+
+impl ComponentStatus {
+    fn add(&mut self, sample: &Sample, before: &[Sample], seconds: f64) {
+        if let (Some(topic), Some(partition)) = (sample.label("topic"), sample.label("partition")) {
+            let partition = partition.parse().unwrap_or_default();
+            // A gauge never holds more than 2^53 records.
+            self.lag.push(Lag { topic: topic.to_owned(), partition, records: sample.value.max(0.0) as u64 });
+            self.lag.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+            return;
+        }
+        let others: Vec<&str> =
+            sample.labels.iter().filter(|(name, _)| name != "component").map(|(_, value)| value.as_str()).collect();
+        let split = others.join("/");
+        if !sample.counter {
+            self.gauges.entry(sample.name.clone()).or_default().insert(split, sample.value);
+            return;
+        }
+        let earlier = before.iter().find(|s| s.name == sample.name && s.labels == sample.labels);
+        let grown = sample.value - earlier.map_or(0.0, |s| s.value);
+        let rate = if seconds > 0.0 { grown / seconds } else { 0.0 };
+        self.rates.entry(sample.name.clone()).or_default().insert(split.clone(), rate);
+        self.totals.entry(sample.name.clone()).or_default().insert(split, sample.value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::State;
+    use crate::metrics::{ComponentLabels, PartitionLabels, ReasonLabels};
+
+    const SPANS: ComponentLabels = ComponentLabels { component: "producers.x", signal: "spans" };
+
+    fn monitor() -> Monitor {
+        let health = HealthTable::default();
+        health.component("producers.x").set(State::Ready);
+        health.component("sinks.y").set(State::Starting("waits for the store".into()));
+        Monitor::new("1.2.3", serde_json::json!({"cluster": "c"}), health, Arc::new(Metrics::new()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_are_over_the_last_ten_seconds_and_totals_since_the_start() {
+        let monitor = monitor();
+        let load = async {
+            for second in 0..60 {
+                let items = if second < 30 { 100 } else { 7 };
+                monitor.metrics.accepted_items.get_or_create(&SPANS).inc_by(items);
+                tokio::time::sleep(SAMPLE_EVERY).await;
+            }
+        };
+        tokio::select! {
+            () = monitor.watch() => {}
+            () = load => {}
+        }
+        let status = monitor.status();
+        let component = &status.components["producers.x"];
+        assert_eq!(component.totals["accepted_items"]["spans"], 30.0 * 107.0);
+        let rate = component.rates["accepted_items"]["spans"];
+        assert!((6.2..=7.8).contains(&rate), "{rate}");
+        assert_eq!(status.uptime_seconds.round(), 60.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn states_reasons_and_lag_stand_with_their_component() {
+        let monitor = monitor();
+        let refused = ReasonLabels { component: "producers.x", reason: "too_large" };
+        monitor.metrics.refused_requests.get_or_create(&refused).inc();
+        for partition in [1, 0] {
+            let labels = PartitionLabels { component: "sinks.y", topic: "t".into(), partition };
+            monitor.metrics.lag_records.get_or_create(&labels).set(i64::from(partition) * 5);
+        }
+        let status = monitor.status();
+        assert!(!status.ready);
+        assert_eq!(status.components["producers.x"].state, "ready");
+        assert_eq!(status.components["producers.x"].totals["refused_requests"]["too_large"], 1.0);
+        let sink = &status.components["sinks.y"];
+        assert_eq!((sink.state.as_str(), sink.detail.as_deref()), ("starting", Some("waits for the store")));
+        let lag = |partition, records| Lag { topic: "t".into(), partition, records };
+        assert_eq!(sink.lag, [lag(0, 0), lag(1, 5)]);
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
+}

@@ -1,0 +1,46 @@
+//! Dead letters: what can never be delivered, kept with its reason (D7).
+
+use std::sync::Arc;
+
+use afflux_bus::{PartitionId, Received, Record};
+use bytes::Bytes;
+
+/// Topic that the record was read from.
+pub const HEADER_TOPIC: &str = "afflux-dead-letter-topic";
+/// Partition that the record was read from, in decimal digits.
+pub const HEADER_PARTITION: &str = "afflux-dead-letter-partition";
+/// Offset of the record, in decimal digits.
+pub const HEADER_OFFSET: &str = "afflux-dead-letter-offset";
+/// The component that refused it.
+pub const HEADER_COMPONENT: &str = "afflux-dead-letter-component";
+/// Why, as one fixed word.
+pub const HEADER_REASON: &str = "afflux-dead-letter-reason";
+/// Why, in full.
+pub const HEADER_ERROR: &str = "afflux-dead-letter-error";
+
+/// The dead letter of a record: its original bytes, key, headers and time, plus where it came from and why.
+///
+/// `topic` is the full name of the dead-letter topic, which has `partitions` partitions.
+pub fn dead_letter(
+    record: &Received,
+    topic: Arc<str>,
+    partitions: u32,
+    component: &'static str,
+    reason: &'static str,
+    error: &str,
+) -> Record {
+    let mut headers = record.headers.clone();
+    headers.push(HEADER_TOPIC, Bytes::copy_from_slice(record.from.topic.as_bytes()));
+    headers.push(HEADER_PARTITION, record.from.partition.to_string());
+    headers.push(HEADER_OFFSET, record.offset.to_string());
+    headers.push(HEADER_COMPONENT, component);
+    headers.push(HEADER_REASON, reason);
+    headers.push(HEADER_ERROR, error.to_owned());
+    Record {
+        to: PartitionId { topic, partition: record.from.partition % partitions },
+        key: record.key.clone(),
+        value: record.value.clone(),
+        timestamp_ms: record.timestamp_ms,
+        headers,
+    }
+}

@@ -1,0 +1,63 @@
+use std::fmt::Write;
+
+use super::*;
+
+/// A schema as text: one line for each column, nested fields below it.
+fn describe(schema: &Schema) -> String {
+    fn line(out: &mut String, field: &Field, depth: usize) {
+        let kind = match field.data_type() {
+            DataType::List(_) => "list".into(),
+            DataType::Map(_, sorted) => format!("map sorted={sorted}"),
+            DataType::Struct(_) => "struct".into(),
+            DataType::Timestamp(unit, zone) => format!("timestamp {unit:?} {}", zone.as_deref().unwrap_or("-")),
+            plain => plain.to_string(),
+        };
+        let null = if field.is_nullable() { "null" } else { "not null" };
+        writeln!(out, "{:indent$}{} {kind} {null}", "", field.name(), indent = 2 * depth).unwrap();
+        match field.data_type() {
+            DataType::List(inner) | DataType::Map(inner, _) => line(out, inner, depth + 1),
+            DataType::Struct(fields) => fields.iter().for_each(|field| line(out, field, depth + 1)),
+            _ => {}
+        }
+    }
+    let mut out = String::new();
+    schema.fields().iter().for_each(|field| line(&mut out, field, 0));
+    out
+}
+
+/// Column lines of a golden file; nested lines belong to the column above them.
+fn columns_of(golden: &str) -> Vec<String> {
+    golden.lines().fold(Vec::new(), |mut columns: Vec<String>, line| {
+        match columns.last_mut() {
+            Some(last) if line.starts_with(' ') => *last = format!("{last}\n{line}"),
+            _ => columns.push(line.to_owned()),
+        }
+        columns
+    })
+}
+
+/// Files that a release has written stay readable: the current columns are those of the golden file of their
+/// version, and a new version begins with all columns of the one before.
+fn check(schema: &Schema, version: u32, goldens: &[&str]) {
+    assert_eq!(version as usize, goldens.len(), "add a golden file for a new version");
+    assert_eq!(describe(schema), *goldens.last().unwrap(), "a released version never changes: add a version");
+    for pair in goldens.windows(2) {
+        let (old, new) = (columns_of(pair[0]), columns_of(pair[1]));
+        assert!(new.starts_with(&old), "columns are only ever added, at the end");
+    }
+}
+
+#[test]
+fn spans_have_the_columns_of_their_golden_file() {
+    check(&spans(), SPANS_VERSION, &[include_str!("tests/spans.v1.txt")]);
+}
+
+#[test]
+fn logs_have_the_columns_of_their_golden_file() {
+    check(&logs(), LOGS_VERSION, &[include_str!("tests/logs.v1.txt")]);
+}
+
+#[test]
+fn every_column_says_what_it_holds() {
+    assert!(SPANS.iter().chain(LOGS).all(|column| !column.doc.is_empty()));
+}

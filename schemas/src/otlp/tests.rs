@@ -1,0 +1,9 @@
+//! Views, validation and splitting against `prost` as the judge.
+
+mod agree;
+mod bytes;
+mod decode;
+mod depth;
+mod generate;
+mod split;
+mod text;

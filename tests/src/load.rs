@@ -1,0 +1,100 @@
+//! Load whose outcome is known request by request.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use afflux_producers::generate::Corpus;
+use afflux_schemas::otlp::trace::TracesView;
+use bytes::Bytes;
+
+/// Ids of spans, `trace id` and `span id` in hex, joined.
+pub type SpanIds = HashSet<String>;
+
+/// Sends each request of a corpus once and remembers which were acknowledged.
+///
+/// A request without an answer is never sent again: its spans may be stored once or not at all, so that a
+/// span found twice is always Afflux's doing.
+#[derive(Clone)]
+pub struct Load {
+    corpus: Arc<Mutex<Corpus>>,
+    outcome: Arc<Mutex<Outcome>>,
+    client: reqwest::Client,
+}
+
+/// What became of the spans.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Answered with success.
+    pub acked: SpanIds,
+    /// Sent, whatever the answer.
+    pub sent: SpanIds,
+}
+
+impl Load {
+    /// Load from that seed; span times start now, so that they fall into the present hours.
+    pub fn new(seed: u64) -> Self {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let start = u64::try_from(now.as_nanos()).unwrap_or_default();
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap_or_default();
+        Self { corpus: Arc::new(Mutex::new(Corpus::new(seed, start))), outcome: Arc::default(), client }
+    }
+
+    /// Sends one request of about that many spans; whether it was acknowledged.
+    pub async fn send_one(&self, http_port: u16, spans: usize) -> bool {
+        let body = self.corpus.lock().unwrap_or_else(PoisonError::into_inner).next_request(spans).traces;
+        let ids = span_ids(&body);
+        self.outcome().sent.extend(ids.iter().cloned());
+        let request = self.client.post(format!("http://127.0.0.1:{http_port}/v1/traces"));
+        let answer = request.header("content-type", "application/x-protobuf").body(body).send().await;
+        let acked = answer.is_ok_and(|a| a.status() == 200);
+        if acked {
+            self.outcome().acked.extend(ids);
+        }
+        acked
+    }
+
+    /// Keeps `clients` requests under way for that long, or until nobody answers any more.
+    pub async fn run(&self, http_port: u16, clients: usize, spans: usize, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..clients {
+            let load = self.clone();
+            tasks.spawn(async move {
+                while tokio::time::Instant::now() < until && load.send_one(http_port, spans).await {}
+            });
+        }
+        tasks.join_all().await;
+    }
+
+    /// A copy of what is known so far.
+    pub fn snapshot(&self) -> Outcome {
+        self.outcome().clone()
+    }
+
+    fn outcome(&self) -> std::sync::MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Outcome {
+    /// Writes both sets, one id per line, as `acked.txt` and `sent.txt`.
+    pub fn write(&self, dir: &Path) -> std::io::Result<()> {
+        for (name, ids) in [("acked.txt", &self.acked), ("sent.txt", &self.sent)] {
+            std::fs::write(dir.join(name), ids.iter().map(|id| format!("{id}\n")).collect::<String>())?;
+        }
+        Ok(())
+    }
+}
+
+/// Ids of every span of a request.
+pub fn span_ids(request: &Bytes) -> Vec<String> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let view = TracesView::new(request);
+    view.resource_spans()
+        .flat_map(|r| r.scope_spans())
+        .flat_map(|s| s.spans())
+        .map(|span| hex(span.trace_id()) + &hex(span.span_id()))
+        .collect()
+}

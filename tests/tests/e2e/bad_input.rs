@@ -1,0 +1,168 @@
+//! What goes wrong around the process: each time a clear error, or the protocol's own answer, and nothing lost.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use afflux_tests::afflux::{Afflux, Options, free_ports, query};
+use afflux_tests::load::Load;
+use anyhow::ensure;
+
+const CATCH_UP: Duration = Duration::from_secs(60);
+
+/// The exit code of a process that should not have started, and what it said.
+async fn refused(dir: &Path, options: &Options) -> anyhow::Result<(Option<i32>, String)> {
+    let mut afflux = Afflux::spawn(dir, options)?;
+    let status = afflux.wait().await?;
+    Ok((status.code(), afflux.log()))
+}
+
+#[tokio::test]
+async fn a_second_process_on_the_same_data_directory_is_refused_and_told_the_owner() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options::up(&dir.path().join("data"));
+    let first = Afflux::start(dir.path(), &options).await?;
+    let (code, log) = refused(dir.path(), &options).await?;
+    assert_eq!(code, Some(1), "{log}");
+    assert!(log.contains("is in use by process") && log.contains(&first.id().to_string()), "{log}");
+    assert!(first.is_ready().await, "the first process suffered");
+    first.stop().await
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_key() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let [port] = free_ports()?;
+    let _taken = std::net::TcpListener::bind(("127.0.0.1", port))?;
+    for key in ["producers.otlp.grpc.listen", "producers.otlp.http.listen", "admin.listen"] {
+        let variable = format!("AFFLUX__{}", key.replace('.', "__").to_uppercase());
+        let address = format!("127.0.0.1:{port}");
+        let options = Options::up(&dir.path().join("data")).env(&variable, address.clone());
+        let (code, log) = refused(dir.path(), &options).await?;
+        assert_eq!(code, Some(1), "{key}: {log}");
+        assert!(log.contains(key) && log.contains(&address), "{key}: {log}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unknown_key_is_refused_with_the_nearest_known_one_and_exit_code_2() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options::up(&dir.path().join("data")).config("producers: {otlp: {gprc: {listen: \"127.0.0.1:1\"}}}");
+    let (code, log) = refused(dir.path(), &options).await?;
+    assert_eq!(code, Some(2), "{log}");
+    assert!(log.contains("producers.otlp.gprc") && log.contains("producers.otlp.grpc"), "{log}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn damaged_requests_get_the_protocols_answer_and_good_ones_still_pass() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let afflux = Afflux::start(dir.path(), &Options::up(&dir.path().join("data"))).await?;
+    let url = format!("http://127.0.0.1:{}/v1/traces", afflux.http);
+    let client = reqwest::Client::new();
+    let protobuf = "application/x-protobuf";
+    let cases: [(&str, &str, &[u8], u16); 5] = [
+        (protobuf, "", b"\x0a\x7ftruncated", 400),
+        ("text/plain", "", b"hello", 415),
+        (protobuf, "gzip", b"not gzip at all", 400),
+        (protobuf, "br", b"x", 415),
+        ("application/json", "", b"{\"resourceSpans\": [", 400),
+    ];
+    for (content_type, encoding, body, expected) in cases {
+        let mut request = client.post(&url).header("content-type", content_type);
+        if !encoding.is_empty() {
+            request = request.header("content-encoding", encoding);
+        }
+        let status = request.body(body).send().await?.status();
+        assert_eq!(status.as_u16(), expected, "{content_type} {encoding}");
+    }
+    let load = Load::new(3);
+    assert!(load.send_one(afflux.http, 10).await);
+    assert!(!afflux.log().contains("panicked"), "{}", afflux.log());
+    afflux.stop().await
+}
+
+/// A file system in memory of its own, unmounted when dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    /// `None`, after a printed notice, where this process may not mount; an error instead under `CI=true`.
+    fn mount(path: PathBuf, size: &str) -> anyhow::Result<Option<Self>> {
+        std::fs::create_dir_all(&path)?;
+        let output =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(&path).output()?;
+        if output.status.success() {
+            return Ok(Some(Self(path)));
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(!std::env::var("CI").is_ok_and(|ci| ci == "true"), "cannot mount a tmpfs: {said}");
+        eprintln!("SKIPPED, cannot mount a tmpfs (needs root): {said}");
+        Ok(None)
+    }
+
+    fn grow(&self, size: &str) -> anyhow::Result<()> {
+        let status = Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(&self.0).status()?;
+        ensure!(status.success(), "cannot remount {}", self.0.display());
+        Ok(())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(disk) = Tmpfs::mount(dir.path().join("bus"), "24m")? else { return Ok(()) };
+    let lake = dir.path().join("data/lake");
+    let options = Options::up(&dir.path().join("data"))
+        .env("AFFLUX__BUS__LOCAL__DIR", disk.0.display().to_string())
+        .env("AFFLUX__BUS__LOCAL__SEGMENT_BYTES", "2MiB")
+        .env("AFFLUX__PRODUCERS__OTLP__LIMITS__ACK_TIMEOUT", "2s")
+        .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "500ms");
+    let afflux = Afflux::start(dir.path(), &options).await?;
+    let load = Load::new(5);
+    // 24 MiB hold about 100 requests of 512 spans, twice: as ingested and as processed.
+    let mut full = false;
+    for _ in 0..400 {
+        full = !load.send_one(afflux.http, 512).await;
+        if full {
+            break;
+        }
+    }
+    assert!(full, "the disk never filled up");
+    let probe = reqwest::Client::new().post(format!("http://127.0.0.1:{}/v1/traces", afflux.http));
+    let answer = probe.header("content-type", "application/x-protobuf").body(bytes::Bytes::new()).send().await?;
+    assert_eq!(answer.status(), 200, "an empty request needs no disk");
+
+    disk.grow("512m")?;
+    let started = Instant::now();
+    while !load.send_one(afflux.http, 16).await {
+        assert!(started.elapsed() < CATCH_UP, "no recovery after space came back\n{}", afflux.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let acked = load.snapshot().acked;
+    let stored = || -> anyhow::Result<Vec<String>> {
+        let rows = query(&lake, "SELECT trace_id || span_id AS id FROM spans")?;
+        Ok(rows.iter().filter_map(|r| Some(r["id"].as_str()?.to_owned())).collect())
+    };
+    loop {
+        let found: std::collections::HashSet<_> = stored()?.into_iter().collect();
+        if acked.is_subset(&found) || started.elapsed() > CATCH_UP {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    assert!(!afflux.log().contains("panicked"), "{}", afflux.log());
+    afflux.stop().await?;
+    let found = stored()?;
+    let distinct: std::collections::HashSet<_> = found.iter().collect();
+    assert_eq!(distinct.len(), found.len(), "spans stored twice");
+    let missing = acked.iter().filter(|id| !distinct.contains(id)).count();
+    assert_eq!(missing, 0, "acknowledged spans lost to a full disk, of {}", acked.len());
+    Ok(())
+}

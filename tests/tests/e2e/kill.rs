@@ -1,0 +1,63 @@
+//! D1, D4, D5, D9: what was acknowledged is stored once, through `kill -9`.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use afflux_tests::afflux::{Afflux, Options};
+use afflux_tests::load::Load;
+use afflux_tests::python;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+const KILLS: usize = 20;
+const CLIENTS: usize = 8;
+const SPANS_PER_REQUEST: usize = 64;
+const CATCH_UP: Duration = Duration::from_secs(120);
+
+/// What DuckDB finds in the plain files.
+fn stored(python: &Path, dir: &Path, load: &Load) -> anyhow::Result<Value> {
+    load.snapshot().write(dir)?;
+    let (lake, dir) = (dir.join("data/lake"), dir.display().to_string());
+    Ok(serde_json::from_str(&python::run(python, "exactly_once.py", &[&lake.display().to_string(), &dir])?)?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_acknowledged_span_is_stored_once_through_twenty_kills_under_load() -> anyhow::Result<()> {
+    let Some(python) = python::interpreter()? else { return Ok(()) };
+    let seed = std::env::var("AFFLUX_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    eprintln!("seed {seed}; set AFFLUX_SEED to repeat the moments of the kills");
+    let mut random = StdRng::seed_from_u64(seed);
+    let dir = tempfile::tempdir()?;
+    // Flushes and new segments are frequent, so that kills hit them.
+    let options = Options::up(&dir.path().join("data"))
+        .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "300ms")
+        .env("AFFLUX__BUS__LOCAL__SEGMENT_BYTES", "4MiB");
+    let load = Load::new(seed);
+
+    for _ in 0..KILLS {
+        let afflux = Afflux::start(dir.path(), &options).await?;
+        let moment = Duration::from_millis(random.random_range(20..1500));
+        let running = tokio::spawn({
+            let (load, port) = (load.clone(), afflux.http);
+            async move { load.run(port, CLIENTS, SPANS_PER_REQUEST, Duration::from_secs(30)).await }
+        });
+        tokio::time::sleep(moment).await;
+        afflux.kill()?;
+        running.await?;
+    }
+
+    let afflux = Afflux::start(dir.path(), &options).await?;
+    let started = Instant::now();
+    while stored(python, dir.path(), &load)?["missing"] != 0 && started.elapsed() < CATCH_UP {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    afflux.stop().await?;
+    let found = stored(python, dir.path(), &load)?;
+    eprintln!("{found}");
+    assert!(load.snapshot().acked.len() > KILLS * SPANS_PER_REQUEST, "too little was acknowledged to mean anything");
+    for wrong in ["missing", "doubled", "unknown"] {
+        assert_eq!(found[wrong], 0, "{wrong} spans after {KILLS} kills with seed {seed}: {found}");
+    }
+    Ok(())
+}

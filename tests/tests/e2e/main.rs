@@ -1,0 +1,8 @@
+//! End-to-end suites: the real thing against real peers.
+
+mod bad_input;
+mod bus_kafka;
+mod bus_local;
+mod kafka_pipeline;
+mod kill;
+mod real_clients;
