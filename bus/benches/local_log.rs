@@ -11,9 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use afflux_bus::{
-    Bus, Cleanup, Consumer, ConsumerConfig, Event, Headers, LocalBus, LocalConfig, PartitionId, Record, TopicSpec,
-};
+use afflux_bus::{Bus, Cleanup, ConsumerConfig, Event, Headers, LocalBus, LocalConfig, PartitionId, Record, TopicSpec};
 use bytes::Bytes;
 
 const PARTITIONS: u32 = 16;

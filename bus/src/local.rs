@@ -4,9 +4,9 @@
 //! a whole or not at all. One thread gathers the batches that wait, writes and syncs them at once, and only then
 //! answers and lets consumers see them. Offsets are dense from 0. Consumer groups live within the process.
 //!
-//! The layers, from the disk up: [`files`] is the file system, [`frame`] the bytes, [`index`] where records lie,
-//! [`state`] what is known in memory, [`log`] writing, [`recover`] opening, [`retain`] forgetting, [`read`] reading,
-//! [`committer`] the thread, [`group`] and [`consumer`] the groups.
+//! The layers, from the disk up: [`files`] is the file system, [`frame`] the bytes, [`scan`] finding them, [`index`]
+//! where records lie, [`state`] what is known in memory, [`log`] writing, [`recover`] opening, [`retain`] forgetting,
+//! [`read`] reading, [`committer`] the thread, [`group`] and [`consumer`] the groups.
 //!
 //! It relies on the disk for two things: what was synced stays, and a write that a power loss cuts short leaves each
 //! sector (512 bytes) as it was or as it should be.
@@ -21,6 +21,7 @@ mod log;
 mod read;
 mod recover;
 mod retain;
+mod scan;
 mod state;
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{oneshot, watch};
 
-use super::files::DirLock;
 use super::log::{Batch, Log};
 use crate::error::BusError;
 
@@ -50,7 +49,7 @@ struct Waiting {
 
 impl Committer {
     /// Starts the thread, which holds the lock to its end.
-    pub(super) fn start(log: Log, lock: DirLock, budget: usize) -> std::io::Result<Self> {
+    pub(super) fn start(log: Log, lock: impl Send + 'static, budget: usize) -> std::io::Result<Self> {
         let durable = watch::Sender::new(0);
         let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Condvar::new(), budget, durable });
         let thread = {

@@ -6,20 +6,19 @@
 //! log. A group is what was written and synced at once, so a valid frame proves that every frame before its
 //! group had been synced.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 
-use super::files::File;
 use crate::record::{Cleanup, Headers, Record, TopicSpec};
 
 /// The last byte is the version.
-const MAGIC: &[u8; 8] = b"afxlog\0\x01";
+pub(super) const MAGIC: &[u8; 8] = b"afxlog\0\x01";
 /// Bytes before the first frame.
 pub(super) const SEGMENT_HEADER: u64 = 16;
-const FRAME_HEADER: usize = 24;
+/// Bytes before a frame's body.
+pub(super) const FRAME_HEADER: usize = 24;
 const RECORD_HEADER: usize = 9;
 const RECORD_FIXED: usize = 36;
 /// Bytes of one body at most; positions in a segment stay within 32 bits.
@@ -105,7 +104,7 @@ pub(super) fn put_frame(out: &mut Vec<u8>, segment: u64, seq: u64, group: u64, f
 }
 
 /// The id takes part, so that a frame is valid only in its own segment.
-fn frame_crc(segment: u64, bytes: &[u8]) -> u32 {
+pub(super) fn frame_crc(segment: u64, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&segment.to_le_bytes()), bytes)
 }
 
@@ -312,89 +311,6 @@ pub(super) fn decode_record(bytes: &Bytes, names: &mut Names) -> Option<Stored> 
     }
     let RecordHead { part, offset, timestamp_ms, .. } = head;
     Some(Stored { part, offset, timestamp_ms, key, value, headers: Headers(headers) })
-}
-
-/// Reads a file forward through a buffer.
-pub(super) struct Window<'a> {
-    file: &'a dyn File,
-    end: u64,
-    buffer: Vec<u8>,
-    start: u64,
-}
-
-/// The header of what may be a frame.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Header {
-    pub(super) body: usize,
-    crc: u32,
-    /// Sequence number of the frame.
-    pub(super) seq: u64,
-    /// Sequence number of the first frame of its group.
-    pub(super) group: u64,
-}
-
-/// How a segment's file starts.
-pub(super) enum Start {
-    /// As it should.
-    Segment,
-    /// As another version of this program writes it.
-    OtherVersion(u8),
-    /// As it may after a crash at its creation, or by damage.
-    Unfinished,
-}
-
-impl<'a> Window<'a> {
-    const STEP: usize = 1 << 20;
-
-    pub(super) fn new(file: &'a dyn File) -> io::Result<Self> {
-        Ok(Self { file, end: file.len()?, buffer: Vec::new(), start: 0 })
-    }
-
-    /// The bytes at a position; fewer where the file ends.
-    fn get(&mut self, pos: u64, len: usize) -> io::Result<&[u8]> {
-        let left = self.end.saturating_sub(pos) as usize;
-        let len = len.min(left);
-        if pos < self.start || pos + len as u64 > self.start + self.buffer.len() as u64 {
-            self.buffer = self.file.read(pos, len.max(Self::STEP.min(left)))?;
-            self.start = pos;
-        }
-        let from = (pos - self.start) as usize;
-        Ok(&self.buffer[from.min(self.buffer.len())..self.buffer.len().min(from + len)])
-    }
-
-    /// How the file starts.
-    pub(super) fn start(&mut self, id: u64) -> io::Result<Start> {
-        let mut header = Vec::new();
-        put_segment_header(&mut header, id);
-        let found = self.get(0, header.len())?;
-        Ok(match found.get(MAGIC.len() - 1) {
-            Some(_) if found == header => Start::Segment,
-            Some(version) if found.starts_with(&MAGIC[..7]) && ![0, MAGIC[7]].contains(version) => {
-                Start::OtherVersion(*version)
-            }
-            _ => Start::Unfinished,
-        })
-    }
-
-    /// The header at a position; `None` where nothing was ever written there.
-    pub(super) fn header(&mut self, pos: u64) -> io::Result<Option<Header>> {
-        let mut bytes = self.get(pos, FRAME_HEADER)?;
-        if bytes.len() < FRAME_HEADER || bytes.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
-        let (body, crc) = (bytes.get_u32_le() as usize, bytes.get_u32_le());
-        Ok(Some(Header { body, crc, seq: bytes.get_u64_le(), group: bytes.get_u64_le() }))
-    }
-
-    /// The body that belongs to a header, where length and checksum fit.
-    pub(super) fn body(&mut self, segment: u64, pos: u64, header: Header) -> io::Result<Option<&[u8]>> {
-        let len = FRAME_HEADER + header.body;
-        if header.body > MAX_BODY || pos + len as u64 > self.end {
-            return Ok(None);
-        }
-        let frame = self.get(pos, len)?;
-        Ok((frame.len() == len && frame_crc(segment, &frame[8..]) == header.crc).then(|| &frame[FRAME_HEADER..]))
-    }
 }
 
 /// Where the items of the frame at a position start.

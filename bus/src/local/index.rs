@@ -11,7 +11,8 @@ use std::io;
 use bytes::{Buf, BufMut};
 
 use super::files::{Dir, File};
-use super::frame::{Item, Part, SEGMENT_HEADER, Start, Window, body_start, frame_len, take_item};
+use super::frame::{Item, Part, body_start, take_item};
+use super::scan::scan;
 use super::state::{Piece, Place, Places, Segment};
 use crate::error::BusError;
 
@@ -140,80 +141,6 @@ pub(super) fn read_places(dir: &dyn Dir, id: u64, at: u64, count: u32, crc: u32)
     let place =
         |mut b: &[u8]| Place { offset: b.get_u64_le(), pos: b.get_u32_le(), len: b.get_u32_le(), hash: b.get_u64_le() };
     Ok(Some(bytes.chunks_exact(PLACE).map(place).collect()))
-}
-
-/// Where a scan of a segment stopped.
-pub(super) struct Scan {
-    pub(super) segment: Segment,
-    /// Start of the last group of which a frame is valid; what lies before it was synced for certain.
-    pub(super) group: u64,
-    /// What is wrong after the last valid frame; `None` where nothing was ever written there.
-    pub(super) stop: Option<&'static str>,
-}
-
-/// Goes through the frames of a segment up to the first that is none, handing position and body to `each`, which
-/// answers whether the body makes sense.
-pub(super) fn scan(dir: &dyn Dir, id: u64, mut each: impl FnMut(u64, &[u8]) -> bool) -> Result<Scan, BusError> {
-    let name = segment_name(id);
-    let failed = || io_error(dir, &name);
-    let file = dir.open(&name).map_err(failed())?;
-    let mut window = Window::new(&*file).map_err(failed())?;
-    let mut scan = Scan { segment: Segment::new(id, 0), group: 0, stop: None };
-    match window.start(id).map_err(failed())? {
-        Start::Segment => {}
-        Start::OtherVersion(version) => {
-            let reason = format!("written in format {version}, of which this version knows nothing");
-            return Err(damaged(dir, id, 0, &reason));
-        }
-        Start::Unfinished => {
-            scan.stop = Some("not a segment of the log");
-            return Ok(scan);
-        }
-    }
-    loop {
-        let (pos, expected) = (scan.segment.len, scan.segment.next_seq);
-        let Some(header) = window.header(pos).map_err(failed())? else { return Ok(scan) };
-        let Some(body) = window.body(id, pos, header).map_err(failed())? else {
-            scan.stop = Some("length or checksum of the frame does not match");
-            return Ok(scan);
-        };
-        let first = pos == SEGMENT_HEADER;
-        if !first && header.seq != expected {
-            scan.stop = Some("frame out of sequence");
-            return Ok(scan);
-        }
-        if !each(pos, body) {
-            return Err(damaged(dir, id, pos, "valid frame with items of an unknown kind"));
-        }
-        if first {
-            scan.segment = Segment::new(id, header.seq);
-        }
-        if header.seq == header.group {
-            scan.group = if first { 0 } else { pos };
-        }
-        scan.segment.grow(pos + frame_len(header.body) as u64);
-    }
-}
-
-/// Whether a valid frame of a later group lies beyond the end of a scan: then what the scan stopped at had been
-/// synced, and is damaged rather than torn.
-pub(super) fn synced_beyond(dir: &dyn Dir, scan: &Scan) -> Result<bool, BusError> {
-    let name = segment_name(scan.segment.id);
-    let failed = || io_error(dir, &name);
-    let file = dir.open(&name).map_err(failed())?;
-    let len = file.len().map_err(failed())?;
-    let mut window = Window::new(&*file).map_err(failed())?;
-    let expected = scan.segment.next_seq;
-    // To the very end: a lost page reads as zeros, and what follows it may be valid.
-    for pos in (scan.segment.len..len).step_by(8) {
-        if let Some(header) = window.header(pos).map_err(failed())?
-            && (expected + 1..=header.seq).contains(&header.group)
-            && window.body(scan.segment.id, pos, header).map_err(failed())?.is_some()
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// Builds the pieces of a sealed segment by a scan, and writes the index anew.

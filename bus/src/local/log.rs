@@ -278,7 +278,16 @@ impl Log {
     /// Begins a new segment and seals the current one. [`BusError::Full`] leaves everything as it was.
     pub(super) fn roll(&mut self) -> Result<(), BusError> {
         let old = self.active.segment;
-        let created = create(&*self.dir, &self.store.state(), old.id + 1, old.next_seq, self.reserve());
+        let create = |reserve| create(&*self.dir, &self.store.state(), old.id + 1, old.next_seq, reserve);
+        let created = create(self.reserve()).or_else(|failed| match failed {
+            Unmade::Allocate(_) => {
+                // On a full disk the reserve at the tail is what makes room for a new segment.
+                self.active.file.truncate(old.len).map_err(Unmade::Allocate)?;
+                self.active.allocated = old.len;
+                create(0)
+            }
+            written => Err(written),
+        });
         self.active = match created {
             Ok(active) => active,
             Err(Unmade::Allocate(error)) => return Err(self.full_or_poison(error)),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::files::Dir;
-use super::index::{self, Scan, damaged, io_error, segment_name};
+use super::index::{self, damaged, io_error, segment_name};
 use super::log::{Active, Limits, Log, Unmade, create, unmade};
 use super::read::Store;
+use super::scan::{Scan, scan, synced_beyond};
 use super::state::{Places, State};
 use crate::error::BusError;
 
@@ -69,13 +70,13 @@ fn start(dir: Arc<dyn Dir>, limits: Limits) -> Result<Log, BusError> {
 /// acknowledged; `removable` says whether that can be.
 fn read_tail(dir: &dyn Dir, id: u64, removable: bool) -> Result<Option<(State, Scan)>, BusError> {
     let mut state = State::default();
-    let scan = index::scan(dir, id, |pos, body| state.apply(id, pos, body))?;
-    let nothing = scan.segment.base == super::frame::SEGMENT_HEADER;
-    if index::synced_beyond(dir, &scan)? || (nothing && !removable) {
-        let reason = scan.stop.unwrap_or("frame of zeros before frames that were written later");
-        return Err(damaged(dir, id, scan.segment.len, reason));
+    let tail = scan(dir, id, |pos, body| state.apply(id, pos, body))?;
+    let nothing = tail.segment.base == super::frame::SEGMENT_HEADER;
+    if synced_beyond(dir, &tail)? || (nothing && !removable) {
+        let reason = tail.stop.unwrap_or("frame of zeros before frames that were written later");
+        return Err(damaged(dir, id, tail.segment.len, reason));
     }
-    Ok((!nothing).then_some((state, scan)))
+    Ok((!nothing).then_some((state, tail)))
 }
 
 /// Loads the indexes of the sealed segments, which must follow each other without a gap up to the last one.

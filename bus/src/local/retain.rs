@@ -48,15 +48,7 @@ impl Expiry {
                     now_ms.saturating_sub_unsigned(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
             }
             if let Some(max) = max_bytes {
-                // Whole pieces, as Kafka keeps whole segments: never less than the limit is kept.
-                let mut sizes: Vec<_> = partition.pieces.iter().map(|piece| (piece.min, piece.bytes)).collect();
-                sizes.sort_unstable_by(|a, b| b.cmp(a));
-                let mut kept = 0;
-                let floor = sizes.iter().find(|(_, bytes)| {
-                    kept += bytes;
-                    kept >= max
-                });
-                expiry.offset = floor.map_or(0, |(min, _)| *min);
+                expiry.offset = floor(partition, max);
             }
         }
         expiry
@@ -65,6 +57,25 @@ impl Expiry {
     fn keeps(&self, piece: &Piece) -> bool {
         piece.max_timestamp_ms >= self.timestamp_ms && piece.max >= self.offset
     }
+}
+
+/// The offset from which on the partition has at least `max_bytes`; 0 where it has less.
+///
+/// By whole pieces, as Kafka counts whole segments. Pieces that overlap may hold the same records, moved before a
+/// crash, so only one of them counts.
+fn floor(partition: &Partition, max_bytes: u64) -> u64 {
+    let mut pieces: Vec<_> = partition.pieces.iter().map(|piece| (piece.min, piece.max, piece.bytes)).collect();
+    pieces.sort_unstable_by(|a, b| b.cmp(a));
+    let (mut floor, mut kept) = (u64::MAX, 0);
+    for (min, max, bytes) in pieces {
+        if max < floor {
+            (floor, kept) = (min, kept + bytes);
+        }
+        if kept >= max_bytes {
+            return floor;
+        }
+    }
+    0
 }
 
 /// What the log holds and what of it is wanted, in bytes.

@@ -1,8 +1,10 @@
 //! The bus as a whole, on a real directory.
 
 mod disk;
+mod expected;
 mod golden;
 mod kill;
+mod limits;
 mod model;
 mod race;
 

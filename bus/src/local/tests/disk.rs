@@ -1,7 +1,8 @@
 //! A disk in memory that fails on demand and forgets at a power loss what was not synced.
 //!
 //! What mutates: [`Disk::fail_write`], [`Disk::fail_sync`], [`Disk::limit`], [`Disk::die_after`],
-//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::is_dead`].
+//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::syncs`], [`Disk::has_struck`],
+//! [`Disk::is_dead`].
 //!
 //! Sectors of 512 bytes are old or new after a power loss, in any mixture; sectors that were never synced may hold
 //! garbage. Sizes and names that were not synced may be lost one by one. A failed sync leaves the process seeing
@@ -34,6 +35,8 @@ struct Inner {
     limit: u64,
     /// Operations until everything fails.
     life: Option<u32>,
+    syncs: u64,
+    struck: bool,
 }
 
 #[derive(Default)]
@@ -113,6 +116,8 @@ impl Disk {
             fail_sync: false,
             limit: u64::MAX,
             life: None,
+            syncs: 0,
+            struck: false,
         })))
     }
 
@@ -130,15 +135,26 @@ impl Disk {
         self.lock().fail_sync = true;
     }
 
-    /// Takes back faults that have not struck.
+    /// Takes back faults, those that have not struck included.
     pub(super) fn heal(&self) {
         let mut inner = self.lock();
-        (inner.fail_write, inner.fail_sync, inner.life) = (false, false, None);
+        (inner.fail_write, inner.fail_sync, inner.life, inner.struck) = (false, false, None, false);
+    }
+
+    /// Whether a write or sync has failed for another reason than a lack of space.
+    pub(super) fn has_struck(&self) -> bool {
+        let inner = self.lock();
+        inner.struck || inner.life == Some(0)
     }
 
     /// Bytes of all files at most.
     pub(super) fn limit(&self, bytes: u64) {
         self.lock().limit = bytes;
+    }
+
+    /// Syncs of files so far.
+    pub(super) fn syncs(&self) -> u64 {
+        self.lock().syncs
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -338,6 +354,7 @@ impl File for Handle {
         }
         inner.alive()?;
         if std::mem::take(&mut inner.fail_write) {
+            inner.struck = true;
             return Err(broken());
         }
         if full { Err(error(io::ErrorKind::StorageFull)) } else { Ok(()) }
@@ -368,7 +385,9 @@ impl File for Handle {
         let mut inner = self.0.lock();
         // One that is cut short leaves everything to what comes next.
         let whole = inner.live()?;
+        inner.syncs += 1;
         let fails = std::mem::take(&mut inner.fail_sync);
+        inner.struck |= fails;
         let Inner { nodes, rng, .. } = &mut *inner;
         let node = &mut nodes[self.1];
         if fails || whole {
