@@ -296,6 +296,9 @@ impl Session {
         let Some(handle) = self.partitions.get_mut(&partition).filter(|h| h.generation == generation) else { return };
         let draining = handle.state == WriterState::Draining;
         handle.state = WriterState::Stopped;
+        // Whatever it held is gone with it.
+        handle.usage = Usage::new(Arc::clone(&self.relief));
+        self.relief.notify_one();
         match result {
             // The bus says itself what becomes of a partition that is not ours any more.
             Ok(()) | Err(Interrupt::Gone) => {}
