@@ -6,6 +6,9 @@
 //!
 //! Arguments: `local` or `kafka`, or both (the default); `--spans N` (1,000,000 by default).
 
+// A benchmark reports on its standard output.
+#![allow(clippy::print_stdout)]
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
