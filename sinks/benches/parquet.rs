@@ -1,5 +1,7 @@
 //! How fast spans become Parquet, and how small: one core, records in memory, files in memory.
 
+#![allow(clippy::print_stdout, unreachable_pub)]
+
 mod corpus;
 
 use std::hint::black_box;

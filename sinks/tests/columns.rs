@@ -1,6 +1,8 @@
 //! Files read back by a reader of Parquet: every field of every row against the request decoded by `prost`, and
 //! the schema against goldens.
 
+#![allow(clippy::unwrap_used)]
+
 mod support {
     pub mod cells;
     pub mod requests;
