@@ -1,7 +1,7 @@
 //! Files read back by a reader of Parquet: every field of every row against the request decoded by `prost`, and
 //! the schema against goldens.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code, unreachable_pub)]
 
 mod support {
     pub mod cells;

@@ -1,3 +1,4 @@
+#![allow(clippy::type_complexity)]
 use afflux_schemas::otlp::split;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};

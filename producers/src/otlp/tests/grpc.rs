@@ -1,5 +1,7 @@
 //! OTLP over gRPC: generated clients, and what they would never send.
 
+#![allow(clippy::type_complexity)]
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;

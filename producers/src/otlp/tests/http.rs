@@ -1,5 +1,7 @@
 //! OTLP over HTTP: what is accepted, and every answer that is not success.
 
+#![allow(clippy::type_complexity)]
+
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use prost::Message;
