@@ -45,8 +45,8 @@ async fn every_way_to_write_a_time_predicate_is_understood() {
         format!("start_time BETWEEN '{hour_7}:00:00Z' AND '{hour_7}:59:59Z'"),
         format!("start_time = '{hour_7}:00:00Z'"),
         format!("start_time = TIMESTAMP '{hour_7}:00:00'"),
-        format!("start_time = '2026-03-04 07:00:00+00:00'"),
-        format!("start_time = '2026-03-04T09:00:00+02:00'"),
+        "start_time = '2026-03-04 07:00:00+00:00'".to_owned(),
+        "start_time = '2026-03-04T09:00:00+02:00'".to_owned(),
         format!("'{hour_7}:00:00Z' = start_time"),
         format!(
             "start_time >= TIMESTAMP '2026-03-04T08:00:00' - INTERVAL '60 minutes' AND start_time < '{hour_7}:30:00Z'"
