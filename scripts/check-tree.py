@@ -6,7 +6,7 @@ import pathlib
 import re
 import sys
 
-MAX_LINES = 430
+MAX_LINES = 400
 SKIPPED = {"target", "node_modules", "afflux-data"}
 UNFINISHED = re.compile(r"\b(todo|unimplemented)!\s*[(\[{]")
 IGNORED = re.compile(r"#\[ignore\b")

@@ -38,19 +38,7 @@ phase_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspa
 phase_peers() { scripts/peers.sh; }
 # Builds the binary too, with the same features; `cargo build` would select others and build everything again.
 phase_build() { cargo test --locked --workspace --no-run; }
-# What is known to fail is named at every run. An entry goes when the defect behind it does.
-known_failures=(
-    bus_local::a_closed_bus_says_so              # a closed local bus still lets a consumer pause
-    bus_local::a_newer_owner_of_the_id_fences    # the local bus does not fence an older transactional id
-    bus_local::compaction_keeps_the_last_value   # the local bus compacts only when a segment is dropped
-    real_clients::                               # trace state of links, and a missing span, as SDKs saw them
-)
-phase_tests() {
-    printf 'NOT RUN, known to fail: %s\n' "${known_failures[@]}"
-    local skips=()
-    for name in "${known_failures[@]}"; do skips+=(--skip "$name"); done
-    AFFLUX_BIN="$CARGO_TARGET_DIR/debug/afflux" cargo test --locked --workspace --no-fail-fast -- "${skips[@]}"
-}
+phase_tests() { AFFLUX_BIN="$CARGO_TARGET_DIR/debug/afflux" cargo test --locked --workspace --no-fail-fast; }
 
 for phase in "${@:-${all[@]}}"; do
     if [[ $(type -t "phase_$phase") != function ]]; then

@@ -152,6 +152,9 @@ impl Bus for LocalBus {
     }
 
     async fn producer(&self) -> Result<Arc<dyn Producer>, BusError> {
+        if self.inner.committer.is_closed() {
+            return Err(BusError::Closed);
+        }
         Ok(Arc::new(LocalProducer { inner: Arc::clone(&self.inner) }))
     }
 

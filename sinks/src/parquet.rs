@@ -22,6 +22,7 @@ mod range;
 mod rows;
 mod sink;
 mod table;
+mod times;
 mod transport;
 mod upkeep;
 mod writer;

@@ -81,7 +81,7 @@ proptest! {
 
 fn sample(table: Table) -> Bytes {
     let mut random = Requests::new(7);
-    let requests = (0..4).map(|offset| match table {
+    let requests = (0..24).map(|offset| match table {
         Table::Spans => record(offset, random.traces().encode_to_vec()),
         Table::Logs => record(offset, random.logs().encode_to_vec()),
     });
@@ -130,7 +130,7 @@ fn the_footer_says_what_the_file_covers() {
         ("afflux.topic", "afflux.spans"),
         ("afflux.partition", "3"),
         ("afflux.first_offset", "0"),
-        ("afflux.last_offset", "3"),
+        ("afflux.last_offset", "23"),
         ("afflux.writer_version", "1"),
         ("afflux.schema_version", "1"),
     ] {

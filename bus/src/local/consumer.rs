@@ -1,22 +1,23 @@
 //! Members of consumer groups: what a poll does.
 
+mod fetch;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::fetch::Fetching;
 use super::Inner;
 use super::committer::Answer;
-use super::frame::{Part, Stored};
+use super::frame::Part;
 use super::group::{Group, Held, MemberId};
 use super::log::Batch;
-use super::read::{Allowance, Store};
 use crate::contract::{Assignment, Consumer, ConsumerConfig, Event, Offset, StartAt};
 use crate::error::BusError;
-use crate::record::{Generation, PartitionId, Received, Record};
+use crate::record::{Generation, PartitionId, Record};
 
 /// All groups of the process.
 #[derive(Default)]
@@ -26,6 +27,8 @@ pub(super) struct Groups(Mutex<Registry>);
 struct Registry {
     groups: HashMap<Arc<str>, Arc<Shared>>,
     members: MemberId,
+    /// Which member may use a transactional id: the one that came last.
+    transactional: HashMap<Arc<str>, MemberId>,
 }
 
 /// One group, and the bell that its members listen for.
@@ -62,7 +65,7 @@ pub(super) struct LocalConsumer {
     restart: bool,
     changed: watch::Receiver<()>,
     durable: watch::Receiver<u64>,
-    fetching: Option<JoinHandle<Result<Vec<Fetched>, BusError>>>,
+    fetching: Option<Fetching>,
     /// Which partition is read first; rises so that none starves.
     turn: usize,
 }
@@ -73,19 +76,6 @@ struct Owned {
     /// Offset to read next.
     position: u64,
     paused: bool,
-}
-
-/// One partition's part of a fetch.
-struct Fetched {
-    partition: PartitionId,
-    part: Part,
-    generation: Generation,
-    from: u64,
-    /// The partition's end when the fetch was planned.
-    end: u64,
-    records: Vec<Stored>,
-    /// Whether `records` is what there is, rather than what there was room for.
-    complete: bool,
 }
 
 /// What a look at the group brings.
@@ -103,6 +93,9 @@ impl LocalConsumer {
         let mut registry = inner.groups.lock();
         registry.members += 1;
         let id = registry.members;
+        if let Some(name) = &config.transactional_id {
+            registry.transactional.insert(Arc::clone(name), id);
+        }
         let shared = Arc::clone(registry.groups.entry(Arc::clone(&config.group)).or_default());
         shared.lock().join(id, &topics, config.revoke_timeout, Instant::now());
         drop(registry);
@@ -199,63 +192,6 @@ impl LocalConsumer {
         assigned
     }
 
-    /// Reads from the partitions that have something, a fair share of each. `None` where none has.
-    async fn fetch(&mut self) -> Result<Option<Vec<Received>>, BusError> {
-        if self.fetching.is_none() {
-            let mut wants = self.wants();
-            if wants.is_empty() {
-                return Ok(None);
-            }
-            let by = self.turn % wants.len();
-            wants.rotate_left(by);
-            self.turn = self.turn.wrapping_add(1);
-            let (store, limit) = (Arc::clone(&self.inner.store), self.config.fetch_bytes);
-            self.fetching = Some(tokio::task::spawn_blocking(move || read(&store, wants, limit)));
-        }
-        // Kept until it is done, so that a poll that is dropped loses nothing.
-        let Some(fetching) = &mut self.fetching else { return Ok(None) };
-        let fetched = fetching.await;
-        self.fetching = None;
-        let fetched = fetched.map_err(|error| BusError::Other {
-            what: "read",
-            reason: error.to_string(),
-            class: crate::error::ErrorClass::Fatal,
-        })??;
-        let mut out = Vec::new();
-        for Fetched { partition, generation, from, end, records, .. } in fetched {
-            // Read for an ownership that has ended, or that was paused meanwhile: read again when it goes on.
-            let current =
-                |owned: &&mut Owned| owned.generation == generation && owned.position == from && !owned.paused;
-            let Some(owned) = self.owned.get_mut(&partition).filter(current) else { continue };
-            owned.position = records.last().map_or(end, |record| record.offset + 1);
-            out.extend(records.into_iter().map(|stored| Received {
-                from: partition.clone(),
-                generation,
-                offset: stored.offset,
-                timestamp_ms: stored.timestamp_ms,
-                key: stored.key,
-                value: stored.value,
-                headers: stored.headers,
-            }));
-        }
-        Ok(Some(out))
-    }
-
-    /// The partitions that have something to read.
-    fn wants(&self) -> Vec<Fetched> {
-        let state = self.inner.store.state();
-        let ready = self.owned.iter().filter(|(_, owned)| !owned.paused).map(|(partition, owned)| Fetched {
-            partition: partition.clone(),
-            part: owned.part,
-            generation: owned.generation,
-            from: owned.position,
-            end: state.partitions.get(&owned.part).map_or(0, |partition| partition.next),
-            records: Vec::new(),
-            complete: false,
-        });
-        ready.filter(|want| want.from < want.end).collect()
-    }
-
     /// Waits until the group or the log has something new.
     async fn wait(&mut self) {
         let deadline = self.shared.lock().deadline();
@@ -273,6 +209,18 @@ impl LocalConsumer {
         }
     }
 
+    /// Refuses a transaction whose id a newer member has taken over; this one takes it back as it starts over.
+    fn check_id(&mut self, name: &Arc<str>) -> Result<(), BusError> {
+        let mut registry = self.inner.groups.lock();
+        let owner = registry.transactional.entry(Arc::clone(name)).or_insert(self.id);
+        if *owner == self.id {
+            return Ok(());
+        }
+        *owner = self.id;
+        self.restart = true;
+        Err(BusError::Fenced { reason: format!("a newer member uses the transactional id {name}") })
+    }
+
     /// Queues offsets, and records with them, if this member still owns every partition.
     fn submit(&mut self, records: Vec<Record>, offsets: &[Offset]) -> Result<Answer, BusError> {
         // Under the lock to the end: whoever takes over waits for what was queued before.
@@ -288,27 +236,14 @@ impl LocalConsumer {
         self.inner.committer.submit(Batch { records, offsets, ..Batch::default() })
     }
 
-    fn set_paused(&mut self, partition: &PartitionId, paused: bool) {
-        if let Some(owned) = self.owned.get_mut(partition) {
-            owned.paused = paused;
+    fn set_paused(&mut self, partition: &PartitionId, paused: bool) -> Result<(), BusError> {
+        if self.inner.committer.is_closed() {
+            return Err(BusError::Closed);
         }
+        let owned = self.owned.get_mut(partition).ok_or_else(|| BusError::UnknownPartition(partition.clone()))?;
+        owned.paused = paused;
+        Ok(())
     }
-}
-
-/// Reads at most `limit` bytes, the same share of each partition.
-fn read(store: &Store, mut wants: Vec<Fetched>, limit: usize) -> Result<Vec<Fetched>, BusError> {
-    let share = limit / wants.len().max(1);
-    let mut taken = 0;
-    for want in &mut wants {
-        let room = limit.saturating_sub(taken);
-        let first = if taken == 0 { usize::MAX } else { room };
-        want.records = store.read(want.part, want.from, Allowance { soft: share.min(room), first })?;
-        // Nothing for want of room says nothing about the partition.
-        want.complete = taken == 0 || !want.records.is_empty();
-        taken += want.records.iter().map(Stored::size).sum::<usize>();
-    }
-    wants.retain(|want| want.complete);
-    Ok(wants)
 }
 
 #[async_trait]
@@ -348,10 +283,11 @@ impl Consumer for LocalConsumer {
     }
 
     async fn transact(&mut self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError> {
-        if self.config.transactional_id.is_none() {
+        let Some(name) = self.config.transactional_id.clone() else {
             let reason = format!("group {} has no transactional id; set one", self.config.group);
             return Err(BusError::Config(reason));
-        }
+        };
+        self.check_id(&name)?;
         self.submit(outputs, offsets)?.await.unwrap_or(Err(BusError::Closed))
     }
 
@@ -366,13 +302,11 @@ impl Consumer for LocalConsumer {
     }
 
     fn pause(&mut self, partition: &PartitionId) -> Result<(), BusError> {
-        self.set_paused(partition, true);
-        Ok(())
+        self.set_paused(partition, true)
     }
 
     fn resume(&mut self, partition: &PartitionId) -> Result<(), BusError> {
-        self.set_paused(partition, false);
-        Ok(())
+        self.set_paused(partition, false)
     }
 
     async fn close(self: Box<Self>) {}
@@ -382,6 +316,7 @@ impl Drop for LocalConsumer {
     /// Leaves the group, so that other members take over at once.
     fn drop(&mut self) {
         let mut registry = self.inner.groups.lock();
+        registry.transactional.retain(|_, owner| *owner != self.id);
         let mut group = self.shared.lock();
         group.leave(self.id, Instant::now());
         if group.is_empty() {

@@ -116,8 +116,9 @@ async fn reading_resumes_at_the_committed_offset_after_reopening() {
     let got = receive(&mut consumer, 10).await;
     consumer.commit(&[after(&got[3])]).await.unwrap();
     consumer.close().await;
+    let producer = bus.producer().await.unwrap();
     bus.close().await;
-    assert!(matches!(bus.producer().await.unwrap().send(vec![record("b", 0, "late")]).await, Err(BusError::Closed)));
+    assert!(matches!(producer.send(vec![record("b", 0, "late")]).await, Err(BusError::Closed)));
 
     let bus = open(dir.path()).await;
     let mut consumer = bus.consumer(reads("g", &["b"])).await.unwrap();

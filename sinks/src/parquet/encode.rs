@@ -120,8 +120,3 @@ pub(crate) fn encode<E: From<ArrowError>>(
 fn times(nanos: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from(nanos).with_timezone("UTC"))
 }
-
-/// A time as a column holds it. What does not fit (past the year 2262) counts as missing, which is 0.
-fn nanos(time: u64) -> i64 {
-    i64::try_from(time).unwrap_or(0)
-}

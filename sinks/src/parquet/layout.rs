@@ -24,21 +24,17 @@ pub(crate) const LAYOUT_VERSION: u32 = 1;
 const MAX_CLUSTER: usize = 200;
 
 /// Nanoseconds in an hour.
-const HOUR: u64 = 3_600_000_000_000;
+const HOUR: i64 = 3_600_000_000_000;
 
 /// The hour that an event falls into, in hours since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Hour(u32);
 
 impl Hour {
-    /// The hour of a time in nanoseconds since the Unix epoch. Times past 2262, which no timestamp column can
-    /// hold, fall into hour 0 as a missing time does.
-    pub(crate) fn of(nanos: u64) -> Self {
-        match i64::try_from(nanos) {
-            // Fits: i64::MAX nanoseconds are 2.6 million hours.
-            Ok(_) => Self((nanos / HOUR) as u32),
-            Err(_) => Self(0),
-        }
+    /// The hour of a time in nanoseconds since the Unix epoch, from 0 to `i64::MAX`.
+    pub(crate) fn of(nanos: i64) -> Self {
+        // Fits: `i64::MAX` nanoseconds are 2.6 million hours.
+        Self((nanos / HOUR) as u32)
     }
 
     fn write(self, out: &mut String) {
@@ -171,7 +167,7 @@ mod tests {
         Layout::new(Path::from("lake"), Table::Spans, &PartitionId::new(topic, 7), epoch)
     }
 
-    fn place(cluster: &str, nanos: u64) -> Place {
+    fn place(cluster: &str, nanos: i64) -> Place {
         Place { cluster: cluster.into(), hour: Hour::of(nanos) }
     }
 
@@ -242,6 +238,6 @@ mod tests {
             Hour::of(seconds * 1_000_000_000).write(&mut text);
             assert_eq!(text, expected);
         }
-        assert_eq!(Hour::of(u64::MAX), Hour(0));
+        assert_eq!(Hour::of(i64::MAX), Hour(2_562_047));
     }
 }

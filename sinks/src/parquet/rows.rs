@@ -8,14 +8,15 @@ use std::sync::Arc;
 
 use afflux_bus::Received;
 use afflux_schemas::identity::Identity;
-use afflux_schemas::otlp::logs::{LogRecordView, LogsView};
-use afflux_schemas::otlp::trace::{SpanView, TracesView};
+use afflux_schemas::otlp::logs::LogsView;
+use afflux_schemas::otlp::trace::TracesView;
 use afflux_schemas::otlp::{canonical, validate};
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_TENANT};
 
 use super::layout::{Hour, Place};
 use super::pressure::{Charge, Usage};
 use super::table::Table;
+use super::times::{log_times, span_times};
 
 /// The bytes of one bus record, and what its rows share.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Row {
     /// What rows are sorted by: the event's own time, in nanoseconds.
-    time: u64,
+    time: i64,
     chunk: u32,
     group: u32,
     start: u32,
@@ -130,7 +131,7 @@ impl<'a> Scanner<'a> {
                 let raws = (resource.resource_raw(), scope.scope_raw());
                 self.group(raws, resource.schema_url(), scope.schema_url());
                 for span in scope.spans() {
-                    self.row(&cluster, span_time(&span), span.raw());
+                    self.row(&cluster, span_times(&span).0, span.raw());
                 }
             }
         }
@@ -143,7 +144,7 @@ impl<'a> Scanner<'a> {
                 let raws = (resource.resource_raw(), scope.scope_raw());
                 self.group(raws, resource.schema_url(), scope.schema_url());
                 for log in scope.log_records() {
-                    self.row(&cluster, log_time(&log), log.raw());
+                    self.row(&cluster, log_times(&log).0, log.raw());
                 }
             }
         }
@@ -169,7 +170,7 @@ impl<'a> Scanner<'a> {
         });
     }
 
-    fn row(&mut self, cluster: &Arc<str>, time: u64, raw: &[u8]) {
+    fn row(&mut self, cluster: &Arc<str>, time: i64, raw: &[u8]) {
         let hour = Hour::of(time);
         let is_here = |place: &Place| place.hour == hour && place.cluster == *cluster;
         if !self.places.get(self.current).is_some_and(|(place, _)| is_here(place)) {
@@ -192,18 +193,6 @@ impl<'a> Scanner<'a> {
         let start = part.as_ptr().addr() - self.bytes.as_ptr().addr();
         start as u32..(start + part.len()) as u32
     }
-}
-
-fn span_time(span: &SpanView<'_>) -> u64 {
-    first_known(span.start_time_unix_nano(), span.end_time_unix_nano())
-}
-
-fn log_time(log: &LogRecordView<'_>) -> u64 {
-    first_known(log.time_unix_nano(), log.observed_time_unix_nano())
-}
-
-fn first_known(time: u64, otherwise: u64) -> u64 {
-    if time == 0 { otherwise } else { time }
 }
 
 /// Rows that wait for one row group of one file.

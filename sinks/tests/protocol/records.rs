@@ -59,6 +59,21 @@ async fn a_stop_writes_out_what_waits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_reads_on_for_what_the_processors_commit_as_they_drain() {
+    let mut world = World::new(1);
+    world.config.flush.age = Period(Duration::from_secs(3600));
+    world.append(&spans(0), 0..2);
+    let sink = world.start();
+    world.until("all is read", || world.bus.outstanding_bytes() > 0).await;
+    tokio::join!(sink.stop(), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        world.append(&spans(0), 2..4);
+    });
+    assert!(world.bus.is_drained());
+    world.check().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_while_the_store_hangs_ends_in_time_and_leaves_the_records_on_the_bus() {
     let mut world = World::new(1);
     world.append(&spans(0), 0..2);

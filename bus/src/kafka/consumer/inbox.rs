@@ -1,18 +1,21 @@
 //! What a member owns, what it has fetched and what it must be told: the meeting point of the caller's task and
 //! the thread that drives librdkafka.
 //!
-//! All rules of the contract that need no broker live here, as one state machine without I/O.
+//! All rules of the contract that need no broker live here, as one state machine without I/O; [`state`] is what it
+//! is about.
 
-use std::collections::{BTreeMap, VecDeque};
+mod state;
+
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::contract::{Assignment, Event, Offset};
+use self::state::{GivingUp, Queued, State};
+use crate::contract::{Event, Offset};
 use crate::error::BusError;
 use crate::kafka::client::lock;
-use crate::record::{Generation, PartitionId, Received};
+use crate::record::{PartitionId, Received};
 
 /// See the module.
 #[derive(Debug)]
@@ -23,56 +26,6 @@ pub(super) struct Inbox {
     /// Told when the driver may have something new to do.
     work: Condvar,
     fetch_bytes: usize,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    generation: u64,
-    owned: BTreeMap<PartitionId, Owned>,
-    ready: VecDeque<Received>,
-    ready_bytes: usize,
-    held_bytes: usize,
-    events: VecDeque<Queued>,
-    giving_up: GivingUp,
-    restart: Option<Vec<PartitionId>>,
-    closed: bool,
-}
-
-/// A partition that this member owns.
-#[derive(Debug)]
-struct Owned {
-    generation: Generation,
-    /// The lowest offset that may come next.
-    next: u64,
-    paused: bool,
-    /// Whether librdkafka has been told to pause.
-    stopped: bool,
-    /// Fetched before or while the caller paused.
-    held: VecDeque<Received>,
-    /// Held records were dropped for want of room: fetch again from here.
-    rewind: Option<u64>,
-}
-
-#[derive(Debug)]
-enum Queued {
-    Event(Event),
-    /// A revocation that librdkafka waits for: the poll after it gives the partitions up.
-    Revoked(Vec<PartitionId>),
-    Failed(BusError),
-}
-
-/// How far the revocation that librdkafka waits for has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum GivingUp {
-    /// There is none.
-    #[default]
-    No,
-    /// The caller has not been told.
-    Queued(Vec<PartitionId>),
-    /// The caller has been told and may commit until it polls again.
-    Told(Vec<PartitionId>),
-    /// The caller polled, or took too long.
-    Released,
 }
 
 /// What the driver has to tell librdkafka about the flow of partitions.
@@ -291,133 +244,6 @@ impl Inbox {
         self.work.notify_all();
         self.news.notify_one();
     }
-}
-
-impl State {
-    fn assign(&mut self, positions: Vec<(PartitionId, u64)>) {
-        if positions.is_empty() {
-            return;
-        }
-        self.generation += 1;
-        let generation = Generation(self.generation);
-        let mut assignments = Vec::with_capacity(positions.len());
-        for (partition, position) in positions {
-            let owned = Owned {
-                generation,
-                next: position,
-                paused: false,
-                // librdkafka may remember a pause of an earlier assignment; telling it to resume settles that.
-                stopped: true,
-                held: VecDeque::new(),
-                rewind: None,
-            };
-            self.owned.insert(partition.clone(), owned);
-            assignments.push(Assignment { partition, generation, position });
-        }
-        self.events.push_back(Queued::Event(Event::Assigned(assignments)));
-    }
-
-    fn push(&mut self, mut record: Received) {
-        let Some(owned) = self.owned.get_mut(&record.from) else { return };
-        if owned.rewind.is_some() {
-            return;
-        }
-        if record.offset < owned.next {
-            // Kafka goes back by itself only where the topic was made anew: what was known of it is void.
-            tracing::warn!(partition = %record.from, offset = record.offset, expected = owned.next, "partition went back");
-            let partition = record.from.clone();
-            self.disown(std::slice::from_ref(&partition));
-            self.events.push_back(Queued::Event(Event::Revoked(vec![partition.clone()])));
-            self.assign(vec![(partition, record.offset)]);
-            return self.push(record);
-        }
-        owned.next = record.offset + 1;
-        record.generation = owned.generation;
-        let bytes = held_size(&record);
-        if owned.paused {
-            owned.held.push_back(record);
-            self.held_bytes += bytes;
-        } else {
-            self.ready.push_back(record);
-            self.ready_bytes += bytes;
-        }
-    }
-
-    /// The oldest records of up to that many bytes, at least one.
-    fn take_ready(&mut self, limit: usize) -> Vec<Received> {
-        let (mut taken, mut count) = (0, 0);
-        for record in &self.ready {
-            let bytes = held_size(record);
-            if count > 0 && taken + bytes > limit {
-                break;
-            }
-            taken += bytes;
-            count += 1;
-        }
-        self.ready_bytes -= taken;
-        self.ready.drain(..count).collect()
-    }
-
-    fn pause(&mut self, partition: &PartitionId, limit: usize) -> Option<()> {
-        let owned = self.owned.get_mut(partition)?;
-        if !owned.paused {
-            owned.paused = true;
-            let (held, ready) = std::mem::take(&mut self.ready).into_iter().partition(|r| r.from == *partition);
-            owned.held = held;
-            self.ready = ready;
-            let bytes = owned.held.iter().map(held_size).sum::<usize>();
-            self.ready_bytes -= bytes;
-            self.held_bytes += bytes;
-            self.bound_held(limit);
-        }
-        Some(())
-    }
-
-    fn resume(&mut self, partition: &PartitionId) -> Option<()> {
-        let owned = self.owned.get_mut(partition)?;
-        if owned.paused {
-            owned.paused = false;
-            let held = std::mem::take(&mut owned.held);
-            let bytes = held.iter().map(held_size).sum::<usize>();
-            self.held_bytes -= bytes;
-            self.ready_bytes += bytes;
-            self.ready.extend(held);
-        }
-        Some(())
-    }
-
-    /// Keeps what paused partitions hold within the limit: whoever holds most fetches again later.
-    fn bound_held(&mut self, limit: usize) {
-        while self.held_bytes > limit {
-            let size = |owned: &Owned| owned.held.iter().map(held_size).sum::<usize>();
-            let Some(owned) = self.owned.values_mut().max_by_key(|owned| size(owned)) else { return };
-            let Some(first) = owned.held.front().map(|record| record.offset) else { return };
-            owned.rewind = Some(first);
-            self.held_bytes -= size(owned);
-            owned.held.clear();
-        }
-    }
-
-    fn disown(&mut self, partitions: &[PartitionId]) {
-        self.forget_fetched(partitions);
-        self.owned.retain(|partition, _| !partitions.contains(partition));
-    }
-
-    fn forget_fetched(&mut self, partitions: &[PartitionId]) {
-        self.ready.retain(|record| !partitions.contains(&record.from));
-        self.ready_bytes = self.ready.iter().map(held_size).sum();
-        for partition in partitions {
-            if let Some(owned) = self.owned.get_mut(partition) {
-                self.held_bytes -= owned.held.iter().map(held_size).sum::<usize>();
-                owned.held.clear();
-            }
-        }
-    }
-}
-
-/// Bytes that a record occupies, so that many empty ones are not free.
-fn held_size(record: &Received) -> usize {
-    record.size() + std::mem::size_of::<Received>()
 }
 
 #[cfg(test)]

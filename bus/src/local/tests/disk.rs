@@ -1,12 +1,11 @@
 //! A disk in memory that fails on demand and forgets at a power loss what was not synced.
 //!
 //! What mutates: [`Disk::fail_write`], [`Disk::fail_sync`], [`Disk::limit`], [`Disk::die_after`],
-//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::syncs`], [`Disk::has_struck`],
-//! [`Disk::is_dead`].
+//! [`Disk::power_loss`], [`Disk::flip`], [`Disk::spoil`]. What inspects: [`Disk::used`], [`Disk::syncs`],
+//! [`Disk::has_struck`], [`Disk::is_dead`].
 //!
-//! Sectors of 512 bytes are old or new after a power loss, in any mixture; sectors that were never synced may hold
-//! garbage. Sizes and names that were not synced may be lost one by one. A failed sync leaves the process seeing
-//! what the disk will never have, as Linux does.
+//! After a power loss, sectors of 512 bytes are old or new in any mixture; those never synced may hold garbage. Sizes
+//! and names not synced may be lost one by one. After a failed sync the process sees what the disk will never have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

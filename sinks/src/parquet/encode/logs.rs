@@ -10,8 +10,9 @@ use arrow_schema::ArrowError;
 use super::attributes::{AttributesColumn, push_value};
 use super::context::Contexts;
 use super::text::{TextColumn, keyed};
-use super::{nanos, times};
+use super::times;
 use crate::parquet::rows::Item;
+use crate::parquet::times::log_times;
 
 /// Names of severities, each for four numbers from 1.
 const SEVERITIES: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
@@ -58,9 +59,8 @@ impl LogColumns {
     pub(super) fn push(mut self, item: Item<'_>) -> Self {
         let log = LogRecordView::new(item.raw);
         self.contexts.push(item.context);
-        let observed = nanos(log.observed_time_unix_nano());
-        let time = nanos(log.time_unix_nano());
-        self.time.push(if time == 0 { observed } else { time });
+        let (time, observed) = log_times(&log);
+        self.time.push(time);
         self.observed_time.push((observed != 0).then_some(observed));
         self.severity_number.push(log.severity_number());
         self.severity_text.push_optional(log.severity_text().as_bytes());

@@ -10,7 +10,8 @@ use arrow_schema::{ArrowError, DataType, Field, Fields};
 
 use super::attributes::AttributesColumn;
 use super::text::TextColumn;
-use super::{nanos, times};
+use super::times;
+use crate::parquet::times::nanos;
 
 /// Events of one span after the other.
 #[derive(Debug)]

@@ -10,8 +10,9 @@ use super::attributes::AttributesColumn;
 use super::context::Contexts;
 use super::nested::{EventsColumn, LinksColumn};
 use super::text::{TextColumn, keyed};
-use super::{nanos, times};
+use super::times;
 use crate::parquet::rows::Item;
+use crate::parquet::times::span_times;
 
 /// Names of `SpanKind`, by number.
 const KINDS: [&str; 6] = ["unspecified", "internal", "server", "client", "producer", "consumer"];
@@ -79,7 +80,7 @@ impl SpanColumns {
         self.flags.push(span.flags());
         self.name.push(span.name_bytes());
         self.kind.push(known(span.kind(), KINDS.len()));
-        let (start, end) = start_and_end(&span);
+        let (start, end) = span_times(&span);
         self.start_time.push(start);
         self.end_time.push(end);
         // Both lie between 0 and i64::MAX.
@@ -131,15 +132,6 @@ impl SpanColumns {
             shared.resource_schema_url,
             shared.scope_schema_url,
         ])
-    }
-}
-
-/// Start and end; where one is missing it is taken for the other, and the span for a moment.
-fn start_and_end(span: &SpanView<'_>) -> (i64, i64) {
-    match (nanos(span.start_time_unix_nano()), nanos(span.end_time_unix_nano())) {
-        (0, end) => (end, end),
-        (start, 0) => (start, start),
-        both => both,
     }
 }
 

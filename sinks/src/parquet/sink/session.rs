@@ -11,7 +11,7 @@ use afflux_runtime::{Backoff, Context};
 use afflux_schemas::topics::Topics;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{REVOKE_TIMEOUT, Shared};
@@ -26,6 +26,10 @@ use crate::parquet::writer::{Interrupt, Line, Message, Request};
 
 /// How long ranges may take to be written out when partitions are taken away, within what the bus allows.
 const REVOKE_WITHIN: Duration = REVOKE_TIMEOUT.saturating_sub(Duration::from_secs(5));
+/// How long a poll stays silent before a stopping sink calls itself caught up with the processors.
+const CAUGHT_UP_AFTER: Duration = Duration::from_millis(300);
+/// How long a stopping sink reads on at most: on a busy bus it would never catch up.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 /// How long they may take when the process stops, within what Kubernetes allows by default.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 /// First and longest wait after a poll that failed.
@@ -73,6 +77,28 @@ struct Handle {
     state: WriterState,
 }
 
+/// A stop was asked for: what the processors committed last is still read.
+#[derive(Clone, Copy, Debug)]
+struct CatchUp {
+    limit: Instant,
+    silent: Instant,
+}
+
+impl CatchUp {
+    fn begin() -> Self {
+        let now = Instant::now();
+        Self { limit: now + CATCH_UP_LIMIT, silent: now + CAUGHT_UP_AFTER }
+    }
+
+    fn heard(&mut self) {
+        self.silent = Instant::now() + CAUGHT_UP_AFTER;
+    }
+
+    fn ends_at(&self) -> Instant {
+        self.limit.min(self.silent)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriterState {
     /// Takes records.
@@ -115,25 +141,30 @@ impl Session {
 
     async fn serve(&mut self) -> Result<Ended, ParquetError> {
         let mut pace = Backoff::new(POLL.0, POLL.1);
+        let mut stopping: Option<CatchUp> = None;
         loop {
-            if self.shutdown.is_cancelled() {
-                return Ok(Ended::Drained);
-            }
             if let Some(reason) = self.rejoin {
                 return Ok(Ended::Rejoin { reason, progress: self.progress });
             }
             let shutdown = self.shutdown.clone();
             let relief = Arc::clone(&self.relief);
+            let ends_at = stopping.map_or_else(Instant::now, |catch_up| catch_up.ends_at());
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => {}
+                () = shutdown.cancelled(), if stopping.is_none() => stopping = Some(CatchUp::begin()),
+                () = sleep_until(ends_at), if stopping.is_some() => return Ok(Ended::Drained),
                 Some(message) = self.messages.1.recv() => self.answer(message).await,
                 Some(ended) = self.writers.join_next() => self.ended(ended),
                 () = relief.notified() => self.balance()?,
                 event = self.consumer.poll() => match event {
                     Ok(event) => {
                         pace.reset();
+                        stopping.iter_mut().for_each(CatchUp::heard);
                         self.handle(event).await?;
+                    }
+                    Err(error) if stopping.is_some() && error.class() != ErrorClass::Fatal => {
+                        tracing::warn!(%error, "poll failed while stopping; the rest stays on the bus");
+                        return Ok(Ended::Drained);
                     }
                     Err(error) => self.poll_failed(error, &mut pace).await?,
                 },
@@ -330,7 +361,7 @@ impl Session {
                 biased;
                 Some(message) = self.messages.1.recv() => self.answer(message).await,
                 Some(ended) = self.writers.join_next() => self.ended(ended),
-                () = tokio::time::sleep_until(deadline) => {
+                () = sleep_until(deadline) => {
                     tracing::warn!("ranges were not written out in time; they are read again");
                     return;
                 }

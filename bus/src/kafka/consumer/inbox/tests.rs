@@ -1,7 +1,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::record::Headers;
+use crate::record::{Generation, Headers};
 
 const RECORD: usize = 1000;
 
