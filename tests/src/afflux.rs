@@ -183,7 +183,14 @@ pub fn run(args: &[&str]) -> anyhow::Result<Output> {
 
 /// Runs `afflux query` and parses its JSON lines.
 pub fn query(lake: &Path, sql: &str) -> anyhow::Result<Vec<serde_json::Value>> {
-    let output = run(&["query", "--lake", &lake.display().to_string(), "--format", "json", sql])?;
+    query_with(&lake.display().to_string(), sql, &[])
+}
+
+/// As [`query`], of the lake at a URL, with variables in the environment.
+pub fn query_with(lake: &str, sql: &str, environment: &[(&str, String)]) -> anyhow::Result<Vec<serde_json::Value>> {
+    let mut command = Command::new(binary()?);
+    command.args(["query", "--lake", lake, "--format", "json", sql]).envs(environment.iter().cloned());
+    let output = command.stdin(Stdio::null()).output()?;
     ensure!(output.status.success(), "query failed: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout)?;
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()

@@ -6,4 +6,5 @@ pub mod kafka;
 pub mod load;
 pub mod node;
 pub mod python;
+pub mod s3;
 mod watchdog;

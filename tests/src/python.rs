@@ -28,7 +28,19 @@ pub fn interpreter() -> anyhow::Result<Option<&'static Path>> {
 
 /// Runs a script of the peers' folder and returns what it printed.
 pub fn run(interpreter: &Path, script: &str, args: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(interpreter).arg(peers().join(script)).args(args).output()?;
+    run_with(interpreter, script, args, &[])
+}
+
+/// As [`run`], with variables in the environment.
+pub fn run_with(
+    interpreter: &Path,
+    script: &str,
+    args: &[&str],
+    environment: &[(&str, String)],
+) -> anyhow::Result<String> {
+    let mut command = Command::new(interpreter);
+    command.arg(peers().join(script)).args(args).envs(environment.iter().cloned());
+    let output = command.output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{script} ended with {}\n{text}\n{errors}", output.status);

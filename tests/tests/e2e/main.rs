@@ -6,3 +6,4 @@ mod bus_local;
 mod kafka_pipeline;
 mod kill;
 mod real_clients;
+mod s3;
