@@ -57,30 +57,61 @@ async fn an_unknown_key_is_refused_with_the_nearest_known_one_and_exit_code_2() 
 
 #[tokio::test]
 async fn damaged_requests_get_the_protocols_answer_and_good_ones_still_pass() -> anyhow::Result<()> {
+    const MIB: usize = 1 << 20;
     let dir = tempfile::tempdir()?;
-    let afflux = Afflux::start(dir.path(), &Options::up(&dir.path().join("data"))).await?;
+    let options = Options::up(&dir.path().join("data"))
+        .env("AFFLUX__PRODUCERS__OTLP__LIMITS__REQUEST_BYTES", "1MiB")
+        .env("AFFLUX__PRODUCERS__OTLP__LIMITS__DECOMPRESSED_BYTES", "4MiB");
+    let afflux = Afflux::start(dir.path(), &options).await?;
     let url = format!("http://127.0.0.1:{}/v1/traces", afflux.http);
     let client = reqwest::Client::new();
     let protobuf = "application/x-protobuf";
-    let cases: [(&str, &str, &[u8], u16); 5] = [
+    let (bomb, oversized) = (gzip_of_zeros(128 * MIB)?, vec![0; MIB + 1]);
+    assert!(bomb.len() < MIB, "the bomb must pass the limit before decompression");
+    let cases: [(&str, &str, &[u8], u16); 7] = [
         (protobuf, "", b"\x0a\x7ftruncated", 400),
         ("text/plain", "", b"hello", 415),
         (protobuf, "gzip", b"not gzip at all", 400),
         (protobuf, "br", b"x", 415),
         ("application/json", "", b"{\"resourceSpans\": [", 400),
+        (protobuf, "gzip", &bomb, 413),
+        (protobuf, "", &oversized, 413),
     ];
     for (content_type, encoding, body, expected) in cases {
         let mut request = client.post(&url).header("content-type", content_type);
         if !encoding.is_empty() {
             request = request.header("content-encoding", encoding);
         }
-        let status = request.body(body).send().await?.status();
-        assert_eq!(status.as_u16(), expected, "{content_type} {encoding}");
+        let answer = request.body(body.to_vec()).send().await?;
+        assert_eq!(answer.status().as_u16(), expected, "{content_type} {encoding} {} bytes", body.len());
+        if expected != 415 {
+            assert_eq!(answer.headers()["content-type"], content_type, "errors come in the request's own format");
+        }
     }
+    let (_, peak) = afflux.usage()?;
+    assert!(peak < 128 * MIB as u64, "{} MiB resident after a bomb of 128 MiB", peak >> 20);
+
+    let body = r#"{"resourceSpans":[{"scopeSpans":[{"spans":[
+        {"traceId":"0102030405060708090a0b0c0d0e0f","spanId":"0102030405060708","name":"short"},
+        {"traceId":"0102030405060708090a0b0c0d0e0f10","spanId":"0102030405060708","name":"whole"}]}]}]}"#;
+    let answer = client.post(&url).header("content-type", "application/json").body(body).send().await?;
+    assert_eq!(answer.status(), 200);
+    let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+    assert_eq!(answer["partialSuccess"]["rejectedSpans"], "1", "{answer}");
+
     let load = Load::new(3);
     assert!(load.send_one(afflux.http, 10).await);
     assert!(!afflux.log().contains("panicked"), "{}", afflux.log());
-    afflux.stop().await
+    afflux.stop().await?;
+    let rows = query(&dir.path().join("data/lake"), "SELECT name FROM spans WHERE name IN ('short', 'whole')")?;
+    assert_eq!(rows, [serde_json::json!({"name": "whole"})]);
+    Ok(())
+}
+
+fn gzip_of_zeros(bytes: usize) -> anyhow::Result<Vec<u8>> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes as u64), &mut encoder)?;
+    Ok(encoder.finish()?)
 }
 
 /// A file system in memory of its own, unmounted when dropped.
