@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export AFFLUX_CACHE=${AFFLUX_CACHE:-${HOME:?}/.cache/afflux}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$AFFLUX_CACHE/target}
+
 all=(setup format tree layers licences clippy docs peers build tests)
 times=()
 current=

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use afflux_bus::TopicSpec;
-use afflux_processors::ProcessorStage;
+use afflux_processors::{ProcessorStage, default_transactional_id};
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
 use afflux_producers::otlp::OtlpReceiver;
@@ -55,7 +55,11 @@ fn generate(config: &Config) -> Built {
 
 fn processors(config: &Config) -> Built {
     let Some(stage) = config.processors.on() else { return Ok(None) };
-    Ok(Some(Box::new(ProcessorStage::new(stage.clone(), config.topic_names(), config.cluster()))))
+    let mut stage = stage.clone();
+    // Two processes on one host have different admin ports.
+    let own = || format!("{}-{}", default_transactional_id(&stage.group), config.admin.listen.port());
+    stage.transactional_id = Some(stage.transactional_id.clone().unwrap_or_else(own));
+    Ok(Some(Box::new(ProcessorStage::new(stage, config.topic_names(), config.cluster()))))
 }
 
 fn parquet(config: &Config) -> Built {

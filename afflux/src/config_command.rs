@@ -5,9 +5,10 @@ use std::path::Path;
 use afflux_runtime::config::{commented_default, schema};
 
 use crate::cli::ConfigCommand;
-use crate::components::{self, Selection};
+use crate::components::Selection;
 use crate::config::{self, Config};
 use crate::output::print;
+use crate::process::checked;
 
 pub(crate) fn config(command: &ConfigCommand) -> anyhow::Result<()> {
     match command {
@@ -27,9 +28,8 @@ fn default_text() -> anyhow::Result<String> {
 /// What would run with that file.
 fn check(file: &Path) -> anyhow::Result<String> {
     let config = config::load(file)?;
-    let names: Vec<_> =
-        components::build(&config, &Selection::everything())?.iter().map(|(_, component)| component.name()).collect();
-    let names = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+    let pipeline = checked(&config, &Selection::everything())?;
+    let names = pipeline.iter().map(|(_, component)| component.name()).collect::<Vec<_>>().join(", ");
     Ok(format!("{}: ok; runs {names} on the {} bus\n", file.display(), config.bus.kind.as_str()))
 }
 

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use afflux_query::QueryError;
 use afflux_runtime::config::ConfigError;
 use afflux_runtime::logging::LogError;
 
@@ -26,7 +27,9 @@ pub(crate) fn exit_code(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe))
+    // Standard output's own error. A pipe to elsewhere that broke, such as a store's connection, is a failure.
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+        || error.downcast_ref::<QueryError>().is_some_and(QueryError::is_closed_pipe)
 }
 
 /// Writes to standard output; a closed pipe is an error, not a panic.

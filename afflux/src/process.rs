@@ -6,7 +6,7 @@ use std::time::Duration;
 use afflux_bus::{Bus, BusError, ErrorClass};
 use afflux_runtime::admin::{AdminServer, Health, HealthTable, Monitor, State};
 use afflux_runtime::config::redacted;
-use afflux_runtime::{Backoff, Metrics, Process, logging, signals, supervise};
+use afflux_runtime::{Backoff, Component, Metrics, Process, Role, logging, signals, supervise};
 use tokio_util::sync::CancellationToken;
 
 use crate::buses;
@@ -33,17 +33,23 @@ pub(crate) fn start_logging(config: &Config) -> Result<(), logging::LogError> {
     logging::init(&config.log, std::env::var(logging::LEVEL_VARIABLE).ok().as_deref())
 }
 
+/// The selected components, everything checked that can be without I/O.
+pub(crate) fn checked(config: &Config, selection: &Selection) -> anyhow::Result<Vec<(Role, Box<dyn Component>)>> {
+    buses::validate(config)?;
+    let pipeline = components::build(config, selection)?;
+    if pipeline.is_empty() {
+        return Err(Misuse("nothing to run: every selected component is switched off".into()).into());
+    }
+    Ok(pipeline)
+}
+
 /// Runs the selected components until a signal, a failure or their end; `beside` is dropped then.
 pub(crate) async fn launch(
     config: &Config,
     selection: &Selection,
     beside: impl AsyncFnOnce(Arc<Monitor>),
 ) -> anyhow::Result<()> {
-    buses::validate(config)?;
-    let pipeline = components::build(config, selection)?;
-    if pipeline.is_empty() {
-        return Err(Misuse("nothing to run: every selected component is switched off".into()).into());
-    }
+    let pipeline = checked(config, selection)?;
     let stop = signals::stop_on_signals()?;
     let (metrics, health) = (Arc::new(Metrics::new()), HealthTable::default());
     let bus_health = health.component(BUS);

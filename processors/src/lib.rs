@@ -12,4 +12,4 @@ pub mod stage;
 mod work;
 
 pub use config::ProcessorsConfig;
-pub use stage::ProcessorStage;
+pub use stage::{ProcessorStage, default_transactional_id};

@@ -22,6 +22,8 @@ pub const NAME: &str = "processors";
 const DRAINED_AFTER: Duration = Duration::from_millis(300);
 /// How long a draining stage reads on at most: on a busy bus it would never catch up.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How often a bus that did not answer is asked whether it does again.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -91,8 +93,8 @@ impl ProcessorStage {
 }
 
 /// Unique per host and the same after a restart. Two instances on one host must be told apart by
-/// configuration; otherwise the later one fences the earlier.
-fn default_transactional_id(group: &str) -> String {
+/// configuration, as the binary does by their admin ports; otherwise the later one fences the earlier.
+pub fn default_transactional_id(group: &str) -> String {
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| host.trim().to_owned());
     format!("{group}-{}", if host.is_empty() { "localhost" } else { &host })
@@ -116,8 +118,18 @@ impl Component for ProcessorStage {
             Err(error) => return Err(ComponentError::new(NAME, error)),
         };
         context.health.set(State::Ready);
-        let mut running = Running { consumer, work, commit: self.config.commit.clone(), context, due: None };
-        let result = running.run().await;
+        let (group, topics) = self.group();
+        let commit = self.config.commit.clone();
+        let mut running = Running { consumer, work, commit, context, due: None, probe: None, group, topics };
+        let result = match running.run().await {
+            Err(error)
+                if running.context.shutdown.is_cancelled() && matches!(error.class(), ErrorClass::Transient(_)) =>
+            {
+                tracing::warn!(%error, "stopped without a last commit; the rest is read again");
+                Ok(())
+            }
+            result => result,
+        };
         running.context.health.set(State::Stopped);
         running.consumer.close().await;
         result.map_err(|error| ComponentError::new(NAME, error))
@@ -132,6 +144,10 @@ struct Running {
     context: Context,
     /// When what is in hand must be committed.
     due: Option<Instant>,
+    /// When a bus that did not answer is asked whether it does again, so that an idle stage finds out.
+    probe: Option<Instant>,
+    group: Arc<str>,
+    topics: Vec<Arc<str>>,
 }
 
 impl Running {
@@ -139,14 +155,27 @@ impl Running {
     async fn run(&mut self) -> Result<(), BusError> {
         let shutdown = self.context.shutdown.clone();
         loop {
-            let due = self.due;
+            let (due, probe) = (self.due, self.probe);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => self.flush().await?,
+                () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => self.ask().await,
                 event = self.consumer.poll() => self.handle(event).await?,
             }
         }
         self.drain().await
+    }
+
+    async fn ask(&mut self) {
+        self.probe = Some(Instant::now() + PROBE_EVERY);
+        if self.context.bus.lag(&self.group, &self.topics).await.is_ok() {
+            self.recovered();
+        }
+    }
+
+    fn recovered(&mut self) {
+        self.probe = None;
+        self.context.health.set(State::Ready);
     }
 
     /// Processes what is already on the bus, so that a clean stop leaves nothing half-way.
@@ -195,7 +224,7 @@ impl Running {
         loop {
             match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
                 Ok(()) => {
-                    self.context.health.set(State::Ready);
+                    self.recovered();
                     self.work.settled(&batch);
                     return Ok(());
                 }
@@ -214,6 +243,7 @@ impl Running {
         tracing::warn!(%error, "bus does not answer; retrying");
         self.work.retried();
         self.context.health.set(State::Failing(error.to_string()));
+        self.probe = Some(Instant::now() + PROBE_EVERY);
         let delay = backoff.next(after);
         tokio::select! {
             () = sleep(delay) => Ok(()),

@@ -87,8 +87,7 @@ impl OtlpReceiver {
         context.health.set(State::Ready);
         tokio::select! {
             () = ingest.stop.cancelled() => {}
-            // A bus that is down is left to the requests: they are told to retry.
-            () = ingest.connect() => ingest.stop.cancelled().await,
+            () = ingest.watch() => {}
         }
         ingest.tasks.close();
         if timeout(drain_timeout, ingest.tasks.wait()).await.is_err() {

@@ -123,7 +123,8 @@ impl Afflux {
 
     /// SIGTERM; waits for the drain and expects exit code 0.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        Command::new("kill").arg(self.child.id().to_string()).status()?;
+        // The shell's own `kill`: not every system has it as a program.
+        Command::new("sh").args(["-c", r#"kill "$0""#, &self.child.id().to_string()]).status()?;
         let status = self.wait().await?;
         ensure!(status.success(), "afflux ended with {status} after SIGTERM:\n{}", self.log());
         Ok(())

@@ -9,6 +9,9 @@ use afflux_producers::generate::Corpus;
 use afflux_schemas::otlp::trace::TracesView;
 use bytes::Bytes;
 
+/// Pause of a client that was refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(20);
+
 /// Ids of spans, `trace id` and `span id` in hex, joined.
 pub type SpanIds = HashSet<String>;
 
@@ -43,16 +46,21 @@ impl Load {
 
     /// Sends one request of about that many spans; whether it was acknowledged.
     pub async fn send_one(&self, http_port: u16, spans: usize) -> bool {
+        self.attempt(http_port, spans).await == Some(200)
+    }
+
+    /// The status of the answer; none where nobody answers.
+    async fn attempt(&self, http_port: u16, spans: usize) -> Option<u16> {
         let body = self.corpus.lock().unwrap_or_else(PoisonError::into_inner).next_request(spans).traces;
         let ids = span_ids(&body);
         self.outcome().sent.extend(ids.iter().cloned());
         let request = self.client.post(format!("http://127.0.0.1:{http_port}/v1/traces"));
         let answer = request.header("content-type", "application/x-protobuf").body(body).send().await;
-        let acked = answer.is_ok_and(|a| a.status() == 200);
-        if acked {
+        let status = answer.ok().map(|answer| answer.status().as_u16());
+        if status == Some(200) {
             self.outcome().acked.extend(ids);
         }
-        acked
+        status
     }
 
     /// Keeps `clients` requests under way for that long, or until nobody answers any more.
@@ -62,7 +70,14 @@ impl Load {
         for _ in 0..clients {
             let load = self.clone();
             tasks.spawn(async move {
-                while tokio::time::Instant::now() < until && load.send_one(http_port, spans).await {}
+                while tokio::time::Instant::now() < until {
+                    match load.attempt(http_port, spans).await {
+                        Some(200) => {}
+                        // Told to wait.
+                        Some(_) => tokio::time::sleep(REFUSED_PAUSE).await,
+                        None => break,
+                    }
+                }
             });
         }
         tasks.join_all().await;

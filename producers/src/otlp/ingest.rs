@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use afflux_bus::{Bus, BusError, ErrorClass, Headers, PartitionId, Producer, Record};
 use afflux_runtime::admin::{Health, State};
@@ -12,7 +12,7 @@ use afflux_schemas::otlp::split::Part;
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_TENANT, Topics};
 use bytes::Bytes;
 use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,8 +28,13 @@ use super::refusal::Refusal;
 /// Bytes that are decoded on the spot: below a millisecond of work. More goes to a thread of its own.
 const INLINE_PROTOBUF: usize = 256 * 1024;
 const INLINE_JSON: usize = 64 * 1024;
-/// Compressed bytes may come to a thousand times as many.
-const INLINE_COMPRESSED: usize = 8 * 1024;
+/// A few compressed bytes may come to the whole limit.
+const INLINE_COMPRESSED: usize = 0;
+
+/// How often a bus that does not take data is asked whether it does again.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// A group that nobody joins, to ask with.
+const PROBE_GROUP: &str = "afflux-probe";
 
 /// What a request costs besides its bytes: its task, stream, headers.
 const REQUEST_OVERHEAD: usize = 4 * 1024;
@@ -111,6 +116,10 @@ impl Ingest {
         let decoded = self.decode(call.shape, call.body, partitions, deadline).await?;
         let receipt = Receipt { rejected: decoded.rejected, reason: decoded.reason.clone() };
         if !decoded.parts.is_empty() {
+            if Instant::now() >= deadline {
+                // Nothing is written yet, so that the retry is no repetition.
+                return Err(Refusal::Busy);
+            }
             let publish = Arc::clone(self).publish(producer, signal, decoded, call.tenant);
             let published = self.tasks.spawn(publish);
             match timeout_at(deadline, published).await {
@@ -136,10 +145,18 @@ impl Ingest {
         self.broken.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Opens the producer before the first request needs it.
-    pub(super) async fn connect(&self) {
+    /// Opens the producer before the first request needs it. Then, for as long as the bus does not take data, asks
+    /// whether it answers again: an instance that gets no requests because it is not ready would not find out.
+    pub(super) async fn watch(&self) {
         if let Err(error) = self.producer().await {
             self.failed(error);
+        }
+        loop {
+            sleep(PROBE_EVERY).await;
+            let topics = [Arc::clone(&self.spans)];
+            if self.failing.load(Ordering::Relaxed) && self.bus.lag(PROBE_GROUP, &topics).await.is_ok() {
+                self.recovered();
+            }
         }
     }
 
@@ -211,11 +228,15 @@ impl Ingest {
         let labels = ComponentLabels { component: NAME, signal: signal.as_str() };
         self.metrics.accepted_items.get_or_create(&labels).inc_by(items);
         self.metrics.accepted_bytes.get_or_create(&labels).inc_by(bytes as u64);
+        self.recovered();
+        Ok(())
+    }
+
+    fn recovered(&self) {
         if self.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!("the bus acknowledges again");
+            tracing::info!("the bus answers again");
             self.health.set(State::Ready);
         }
-        Ok(())
     }
 
     fn records(&self, signal: Signal, parts: Vec<Part>, tenant: Option<&Bytes>) -> Vec<Record> {

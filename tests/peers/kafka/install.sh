@@ -15,9 +15,14 @@ for tool in java mvn; do
     }
 done
 
+# Test processes may come here at the same time; what an interrupted one left is swept.
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+rm -rf "$cache"/.install.*
+
 # The folder appears under its final name only when it is complete, and holds the pom it was made from.
 if ! cmp -s "$here/pom.xml" "$libs/pom.xml"; then
-    mkdir -p "$cache"
     fresh=$(mktemp -d "$cache/.install.XXXXXX")
     trap 'rm -rf "$fresh"' EXIT
     mvn --quiet --batch-mode -Dstyle.color=never --file "$here/pom.xml" dependency:copy-dependencies \

@@ -35,7 +35,15 @@ async fn every_acknowledged_span_is_stored_once_through_twenty_kills_under_load(
         .env("AFFLUX__BUS__LOCAL__SEGMENT_BYTES", "4MiB");
     let load = Load::new(seed);
 
-    for _ in 0..KILLS {
+    for round in 0..KILLS {
+        if round % 4 == 3 {
+            // Recovery is killed too: it works off what the kill before has left.
+            let afflux = Afflux::spawn(dir.path(), &options)?;
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..400))).await;
+            afflux.kill()?;
+            continue;
+        }
+        let before = load.snapshot().acked.len();
         let afflux = Afflux::start(dir.path(), &options).await?;
         let moment = Duration::from_millis(random.random_range(20..1500));
         let running = tokio::spawn({
@@ -45,6 +53,9 @@ async fn every_acknowledged_span_is_stored_once_through_twenty_kills_under_load(
         tokio::time::sleep(moment).await;
         afflux.kill()?;
         running.await?;
+        if moment > Duration::from_millis(500) {
+            assert!(load.snapshot().acked.len() > before, "no load when the kill of round {round} came");
+        }
     }
 
     let afflux = Afflux::start(dir.path(), &options).await?;

@@ -30,13 +30,8 @@ impl AttributesColumn {
 
     /// Appends the attributes of a row.
     pub(super) fn push(&mut self, attributes: Attributes<'_>) {
-        let first = self.keys.len();
-        for attribute in attributes {
-            let key = attribute.key_bytes();
-            if (first..self.keys.len()).any(|earlier| self.keys.get(earlier) == key) {
-                continue;
-            }
-            self.keys.push(key);
+        for attribute in attributes.unique() {
+            self.keys.push(attribute.key_bytes());
             push_value(&mut self.values, &attribute.value(), &mut self.scratch);
         }
         self.offsets.push(i32::try_from(self.keys.len()).unwrap_or(i32::MAX));
