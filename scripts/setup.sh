@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 purpose=${1:-test}
 rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 java=17
-node=18
+node=18 # 18.19, or 20.6 and later, as tests/peers/node/install.sh says
 missing=()
 unfit=()
 

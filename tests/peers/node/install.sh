@@ -13,8 +13,8 @@ missing() {
 
 command -v node >/dev/null || missing "node is missing; install it, on Debian with: apt-get install nodejs npm"
 command -v npm >/dev/null || missing "npm is missing; install it, on Debian with: apt-get install npm"
-node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 6) ? 0 : 1)' ||
-    missing "node $(node --version) is too old for the OpenTelemetry SDK; install 20.6 or later"
+node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 6) || (a == 18 && b >= 19) ? 0 : 1)' ||
+    missing "node $(node --version) is too old for the OpenTelemetry SDK; install 18.19, or 20.6 or later"
 
 hash=$(cat "$here/package-lock.json" "$here/package.json" | sha256sum | cut -c1-12)
 app=$cache/node-$hash
