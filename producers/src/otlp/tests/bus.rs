@@ -75,7 +75,11 @@ impl Bus for Handle {
     }
 
     async fn lag(&self, _: &str, _: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
-        Ok(Vec::new())
+        match *self.0.mode.borrow() {
+            Mode::Ack => Ok(Vec::new()),
+            Mode::Hang => Err(BusError::TimedOut { what: "lag", after: std::time::Duration::ZERO }),
+            Mode::Fail(error) => Err(error()),
+        }
     }
 
     async fn close(&self) {}

@@ -99,6 +99,21 @@ async fn a_bus_that_does_not_take_data_makes_clients_retry() {
 }
 
 #[tokio::test]
+async fn an_instance_that_gets_no_requests_for_being_unready_finds_out_that_the_bus_is_back() {
+    let server = Server::start().await;
+    server.bus.set(Mode::Fail(|| BusError::TimedOut { what: "send", after: Duration::ZERO }));
+    assert_eq!(server.post(TRACES, &[PROTOBUF], bytes(&traces(1))).await.status, 503);
+    assert!(matches!(server.state(), State::Failing(_)));
+    server.bus.set(Mode::Ack);
+    let back = async {
+        while server.state() != State::Ready {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), back).await.expect("ready again without a request");
+}
+
+#[tokio::test]
 async fn what_the_bus_never_takes_is_refused_for_good() {
     let server = Server::start().await;
     let too_large = || BusError::TooLarge { to: PartitionId::new("t", 0), size: 2_000_000, limit: 1_000_000 };
