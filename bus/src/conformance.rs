@@ -81,6 +81,7 @@ macro_rules! conformance_suite {
             errors::a_closed_bus_says_so,
             transactions::outputs_and_offsets_come_together,
             transactions::a_refused_transaction_leaves_neither,
+            transactions::a_stale_transaction_starts_the_member_over,
             transactions::a_newer_owner_of_the_id_fences_the_older,
             transactions::transactions_need_an_id,
         }

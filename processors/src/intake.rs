@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use afflux_bus::{Headers, Received};
+use afflux_bus::Received;
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::{canonical, split, validate};
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
@@ -47,8 +47,8 @@ const OWN_HEADERS: [&str; 3] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE];
 ///
 /// The cluster is what the record's header says; else the resource attribute `k8s.cluster.name`, per
 /// resource; else the topic's source prefix (MirrorMaker 2 names a mirrored topic `SOURCE.topic`); else
-/// `default_cluster`. A record without the items header comes from a foreign producer and is validated here;
-/// the others were validated at the door.
+/// `default_cluster`. Every record is validated, whoever wrote it: it is joined with others by copying bytes, so that
+/// one malformed record would spoil its neighbours.
 ///
 /// # Errors
 /// [`Refused`] where the record is no valid request: nothing of it is delivered.
@@ -60,14 +60,14 @@ pub fn open(
     mut deliver: impl FnMut(Envelope),
 ) -> Result<(), Refused> {
     let value = record.value.clone().ok_or(Refused::Empty)?;
-    let (value, items) = checked(value, signal, items_header(&record.headers))?;
+    let (value, items) = checked(value, signal)?;
     let mut headers = record.headers.clone();
     headers.0.retain(|(name, _)| !OWN_HEADERS.contains(&&**name));
     let mut envelope = |value, items, cluster| {
         let headers = headers.clone();
         deliver(Envelope { signal, value, items, cluster, timestamp_ms: record.timestamp_ms, headers });
     };
-    if let Some(name) = record.headers.get(HEADER_CLUSTER) {
+    if let Some(name) = record.headers.get(HEADER_CLUSTER).filter(|name| !name.is_empty()) {
         let cluster = std::str::from_utf8(name).map_err(|_| Refused::Cluster)?;
         envelope(value, items, cluster.into());
         return Ok(());
@@ -85,14 +85,7 @@ fn source_prefix<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
     topic.strip_suffix(base)?.strip_suffix('.').filter(|source| !source.is_empty())
 }
 
-fn items_header(headers: &Headers) -> Option<u64> {
-    std::str::from_utf8(headers.get(HEADER_ITEMS)?).ok()?.parse().ok()
-}
-
-fn checked(value: Bytes, signal: Signal, known_items: Option<u64>) -> Result<(Bytes, u64), Refused> {
-    if let Some(items) = known_items {
-        return Ok((value, items));
-    }
+fn checked(value: Bytes, signal: Signal) -> Result<(Bytes, u64), Refused> {
     let malformed = |e: validate::Malformed| Refused::Malformed { signal: signal.as_str(), reason: e.to_string() };
     let check = match signal {
         Signal::Spans => validate::traces(&value),

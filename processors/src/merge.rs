@@ -121,6 +121,15 @@ impl Merger {
     }
 }
 
+/// The partition and first offset that [`HEADER_SOURCE`] names.
+pub(crate) fn source(headers: &Headers) -> Option<(PartitionId, u64)> {
+    let text = std::str::from_utf8(headers.get(HEADER_SOURCE)?).ok()?;
+    let (partition, offsets) = text.rsplit_once('/')?;
+    let (topic, partition) = partition.rsplit_once('/')?;
+    let (first, _) = offsets.split_once('-')?;
+    Some((PartitionId::new(topic, partition.parse().ok()?), first.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +160,7 @@ mod tests {
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].value.as_deref(), Some(&b"onethree"[..]));
         assert_eq!(header(&records[0], HEADER_SOURCE), "in/3/10-12");
+        assert_eq!(super::source(&records[0].headers), Some((source, 10)));
         assert_eq!(header(&records[0], HEADER_ITEMS), "4");
         assert_eq!(header(&records[0], HEADER_CLUSTER), "a");
         assert_eq!(records[0].timestamp_ms, 3);

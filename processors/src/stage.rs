@@ -219,7 +219,7 @@ impl Running {
     /// again, to whoever owns it then.
     async fn flush(&mut self) -> Result<(), BusError> {
         self.due = None;
-        let Some(batch) = self.work.close() else { return Ok(()) };
+        let Some(mut batch) = self.work.close() else { return Ok(()) };
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
             match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
@@ -232,6 +232,8 @@ impl Running {
                     tracing::warn!(%error, "transaction not committed; reading again from the committed offsets");
                     return Ok(());
                 }
+                // Nothing was written; what can never be is settled as a dead letter (D7).
+                Err(BusError::TooLarge { to, size, .. }) if self.work.replace_large(&mut batch, &to, size) => {}
                 Err(error) => self.wait_after(error, &mut backoff).await?,
             }
         }

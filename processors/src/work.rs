@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
-use afflux_runtime::dead_letter::dead_letter;
+use afflux_runtime::dead_letter;
 use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
 use afflux_runtime::{Metrics, Signal};
 
 use crate::chain::{Chain, Envelope};
 use crate::intake;
-use crate::merge::Merger;
+use crate::merge::{Merger, source};
 use crate::stage::NAME;
+
+/// Reason of a dead letter that is larger than the bus allows.
+const TOO_LARGE: &str = "too_large";
 
 /// One transaction.
 #[derive(Debug, Default)]
@@ -80,11 +83,7 @@ impl Work {
         self.next.insert(record.from.clone(), (record.generation, record.offset + 1));
         if let Err(refused) = self.process(&record, index) {
             tracing::error!(partition = %record.from, offset = record.offset, error = %refused, "record refused");
-            let labels = ReasonLabels { component: NAME, reason: refused.reason() };
-            self.metrics.dead_letters.get_or_create(&labels).inc();
-            let DeadLetters { topic, partitions } = &self.dead_letters;
-            let error = refused.to_string();
-            self.dead.push(dead_letter(&record, topic.clone(), *partitions, NAME, refused.reason(), &error));
+            self.dead.push(self.dead_letter(&record, refused.reason(), &refused.to_string()));
         }
     }
 
@@ -112,6 +111,33 @@ impl Work {
         Some(Batch { outputs, offsets, tallies: std::mem::take(&mut self.tallies) })
     }
 
+    /// Replaces the outputs to that partition of at least that size by dead letters, which the bus says are too large
+    /// for it; and such a dead letter by one without value and foreign headers. Says whether anything came of it.
+    pub(crate) fn replace_large(&self, batch: &mut Batch, to: &PartitionId, size: usize) -> bool {
+        let mut replaced = false;
+        for output in &mut batch.outputs {
+            if output.to != *to || output.size() < size {
+                continue;
+            }
+            let error = format!("a record of {} bytes is too large for {to}", output.size());
+            tracing::error!(%error, "record refused by the bus");
+            if output.to.topic == self.dead_letters.topic {
+                replaced |= dead_letter::shorten(output);
+                continue;
+            }
+            let refused = origin(output);
+            *output = self.dead_letter(&refused, TOO_LARGE, &error);
+            replaced = true;
+        }
+        replaced
+    }
+
+    fn dead_letter(&self, record: &Received, reason: &'static str, error: &str) -> Record {
+        self.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason }).inc();
+        let DeadLetters { topic, partitions } = &self.dead_letters;
+        dead_letter::dead_letter(record, topic.clone(), *partitions, NAME, reason, error)
+    }
+
     /// Counts a committed transaction.
     pub(crate) fn settled(&self, batch: &Batch) {
         for (path, tally) in self.paths.iter().zip(&batch.tallies) {
@@ -124,5 +150,19 @@ impl Work {
     /// Counts an attempt that failed.
     pub(crate) fn retried(&self) {
         self.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason: "bus" }).inc();
+    }
+}
+
+/// An output as a record of the position that it was made of.
+fn origin(output: &Record) -> Received {
+    let (from, offset) = source(&output.headers).unwrap_or_else(|| (output.to.clone(), 0));
+    Received {
+        from,
+        generation: Generation(0),
+        offset,
+        timestamp_ms: output.timestamp_ms,
+        key: output.key.clone(),
+        value: output.value.clone(),
+        headers: output.headers.clone(),
     }
 }

@@ -18,6 +18,27 @@ pub const HEADER_REASON: &str = "afflux-dead-letter-reason";
 /// Why, in full.
 pub const HEADER_ERROR: &str = "afflux-dead-letter-error";
 
+/// Bytes of a value that is left out because the dead letter would be too large for the bus.
+pub const HEADER_VALUE_BYTES: &str = "afflux-dead-letter-value-bytes";
+
+/// What the names of a dead letter's own headers begin with.
+const OWN: &str = "afflux-dead-letter-";
+
+/// Leaves the value and the foreign headers of a dead letter out, so that even one of a record as large as the bus
+/// allows fits: the position that it names is where the record lies. Says whether there was anything to leave out.
+pub fn shorten(letter: &mut Record) -> bool {
+    if letter.headers.get(HEADER_VALUE_BYTES).is_some() {
+        return false;
+    }
+    let bytes = letter.value.as_ref().map_or(0, Bytes::len);
+    letter.key = None;
+    // Not a tombstone.
+    letter.value = Some(Bytes::new());
+    letter.headers.0.retain(|(name, _)| name.starts_with(OWN));
+    letter.headers.push(HEADER_VALUE_BYTES, bytes.to_string());
+    true
+}
+
 /// The dead letter of a record: its original bytes, key, headers and time, plus where it came from and why.
 ///
 /// `topic` is the full name of the dead-letter topic, which has `partitions` partitions.

@@ -12,6 +12,8 @@ use anyhow::{Context as _, bail, ensure};
 
 /// How long a start may take until `/readyz` says yes.
 const START: Duration = Duration::from_secs(60);
+/// How long what was sent may take through the pipeline.
+const SETTLE: Duration = Duration::from_secs(90);
 /// How long a drain may take; the binary's own limit is 30 s.
 const STOP: Duration = Duration::from_secs(60);
 
@@ -109,6 +111,17 @@ impl Afflux {
         let text = reqwest::get(self.url("metrics")).await?.text().await?;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         Ok(value.map(str::parse).transpose()?)
+    }
+
+    /// Waits until a component has settled that many items of a signal.
+    pub async fn settles(&self, component: &str, signal: &str, items: usize) -> anyhow::Result<()> {
+        let series = format!("afflux_settled_items_total{{component=\"{component}\",signal=\"{signal}\"}}");
+        let started = Instant::now();
+        while self.metric(&series).await?.unwrap_or_default() < items as f64 {
+            ensure!(started.elapsed() < SETTLE, "{component} has not settled {items} {signal}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// The process id.

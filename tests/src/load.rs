@@ -6,19 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use afflux_producers::generate::Corpus;
+use afflux_schemas::otlp::logs::LogsView;
 use afflux_schemas::otlp::trace::TracesView;
 use bytes::Bytes;
 
 /// Pause of a client that was refused.
 const REFUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// Ids of spans, `trace id` and `span id` in hex, joined.
-pub type SpanIds = HashSet<String>;
+/// Ids of spans, `trace id` and `span id` in hex, joined; and of log records, the same with `@` and their time in
+/// nanoseconds, which the corpus makes unique.
+pub type Ids = HashSet<String>;
 
 /// Sends each request of a corpus once and remembers which were acknowledged.
 ///
-/// A request without an answer is never sent again: its spans may be stored once or not at all, so that a
-/// span found twice is always Afflux's doing.
+/// A request without an answer is never sent again: its items may be stored once or not at all, so that an
+/// item found twice is always Afflux's doing.
 #[derive(Clone)]
 pub struct Load {
     corpus: Arc<Mutex<Corpus>>,
@@ -26,13 +28,13 @@ pub struct Load {
     client: reqwest::Client,
 }
 
-/// What became of the spans.
+/// What became of the spans and log records.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// Answered with success.
-    pub acked: SpanIds,
+    pub acked: Ids,
     /// Sent, whatever the answer.
-    pub sent: SpanIds,
+    pub sent: Ids,
 }
 
 impl Load {
@@ -44,17 +46,28 @@ impl Load {
         Self { corpus: Arc::new(Mutex::new(Corpus::new(seed, start))), outcome: Arc::default(), client }
     }
 
-    /// Sends one request of about that many spans; whether it was acknowledged.
+    /// Sends about that many spans, and their logs; whether all were acknowledged.
     pub async fn send_one(&self, http_port: u16, spans: usize) -> bool {
         self.attempt(http_port, spans).await == Some(200)
     }
 
-    /// The status of the answer; none where nobody answers.
+    /// The status of the first answer that is no success, or 200; none where nobody answers.
     async fn attempt(&self, http_port: u16, spans: usize) -> Option<u16> {
-        let body = self.corpus.lock().unwrap_or_else(PoisonError::into_inner).next_request(spans).traces;
-        let ids = span_ids(&body);
-        self.outcome().sent.extend(ids.iter().cloned());
-        let request = self.client.post(format!("http://127.0.0.1:{http_port}/v1/traces"));
+        let batch = self.corpus.lock().unwrap_or_else(PoisonError::into_inner).next_request(spans);
+        let spans = span_ids(&batch.traces);
+        let traces = self.post(http_port, "traces", batch.traces, spans).await;
+        if traces != Some(200) || batch.logs.is_empty() {
+            return traces;
+        }
+        let logs = log_ids(&batch.logs);
+        self.post(http_port, "logs", batch.logs, logs).await
+    }
+
+    async fn post(&self, http_port: u16, signal: &str, body: Bytes, ids: Vec<String>) -> Option<u16> {
+        for id in &ids {
+            assert!(self.outcome().sent.insert(id.clone()), "{id} is not unique");
+        }
+        let request = self.client.post(format!("http://127.0.0.1:{http_port}/v1/{signal}"));
         let answer = request.header("content-type", "application/x-protobuf").body(body).send().await;
         let status = answer.ok().map(|answer| answer.status().as_u16());
         if status == Some(200) {
@@ -105,11 +118,24 @@ impl Outcome {
 
 /// Ids of every span of a request.
 pub fn span_ids(request: &Bytes) -> Vec<String> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let view = TracesView::new(request);
     view.resource_spans()
         .flat_map(|r| r.scope_spans())
         .flat_map(|s| s.spans())
         .map(|span| hex(span.trace_id()) + &hex(span.span_id()))
         .collect()
+}
+
+/// Ids of every log record of a request.
+fn log_ids(request: &Bytes) -> Vec<String> {
+    let view = LogsView::new(request);
+    view.resource_logs()
+        .flat_map(|r| r.scope_logs())
+        .flat_map(|s| s.log_records())
+        .map(|log| format!("{}{}@{}", hex(log.trace_id()), hex(log.span_id()), log.time_unix_nano()))
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

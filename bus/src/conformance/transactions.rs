@@ -57,8 +57,7 @@ pub async fn outputs_and_offsets_come_together(subject: &dyn Subject) {
     assert_eq!(visible(&*bus, &output).await, (0..=60).collect::<Vec<_>>());
 }
 
-/// A stale generation, a missing topic, a record that is too large: neither outputs nor offsets, and the same
-/// member goes on.
+/// A missing topic, a record that is too large: neither outputs nor offsets, and the same member goes on.
 pub async fn a_refused_transaction_leaves_neither(subject: &dyn Subject) {
     let bus = subject.open().await;
     let input = topic(&*bus, "refused-in", 1, KEEP).await;
@@ -69,14 +68,10 @@ pub async fn a_refused_transaction_leaves_neither(subject: &dyn Subject) {
     let mut stage = Reader::join(&*bus, transactional("tx-refused", &id, &input)).await;
     stage.read(10).await;
     let good = stage.read_offset(&from);
-    let mut stale = good.clone();
-    stale.generation.0 = stale.generation.0.wrapping_sub(1);
     let one = || numbered(&output, 0, 1, 8);
     let missing = numbered(&unique("refused-missing"), 0, 2, 8);
     let large = numbered(&output, 0, 3, subject.max_record_bytes() + 1);
 
-    let fenced = stage.transact(vec![one()], std::slice::from_ref(&stale)).await;
-    assert!(matches!(fenced, Err(BusError::Fenced { .. })), "{fenced:?}");
     let unknown = stage.transact(vec![one(), missing], std::slice::from_ref(&good)).await;
     assert!(matches!(unknown, Err(BusError::UnknownTopic { .. })), "{unknown:?}");
     let too_large = stage.transact(vec![one(), large], std::slice::from_ref(&good)).await;
@@ -86,6 +81,41 @@ pub async fn a_refused_transaction_leaves_neither(subject: &dyn Subject) {
     assert_eq!(stage.committed(&from).await, Some(10));
     stage.close().await;
     assert_eq!(visible(&*bus, &output).await, [4]);
+}
+
+/// One offset of an older generation refuses all of a transaction, and everything in hand comes again: of the other
+/// partitions too, which the caller forgets like this one.
+pub async fn a_stale_transaction_starts_the_member_over(subject: &dyn Subject) {
+    let bus = subject.open().await;
+    let input = topic(&*bus, "stale-in", 2, KEEP).await;
+    let output = topic(&*bus, "stale-out", 1, KEEP).await;
+    let producer = bus.producer().await.expect("a producer");
+    for partition in 0..2 {
+        let first = u64::from(partition) * 10;
+        send_numbers(&*producer, &input, partition, first..first + 10).await;
+    }
+    let id = unique("tx-stale");
+    let mut stage = Reader::join(&*bus, transactional("tx-stale", &id, &input)).await;
+    stage.read(20).await;
+    let partitions = [0, 1].map(|partition| PartitionId::new(Arc::clone(&input), partition));
+    let good = partitions.each_ref().map(|partition| stage.read_offset(partition));
+    let mut stale = good.clone();
+    stale[1].generation.0 = stale[1].generation.0.wrapping_sub(1);
+
+    let fenced = stage.transact(vec![numbered(&output, 0, 1, 8)], &stale).await;
+    assert!(matches!(fenced, Err(BusError::Fenced { .. })), "{fenced:?}");
+    let Event::Revoked(mut revoked) = stage.next().await else { panic!("no revocation") };
+    revoked.sort();
+    assert_eq!(revoked, partitions);
+    stage.assigned(2).await;
+    let mut again: Vec<_> = stage.read(20).await.iter().map(number).collect();
+    again.sort_unstable();
+    assert_eq!(again, (0..20).collect::<Vec<_>>());
+    let fresh = partitions.each_ref().map(|partition| stage.read_offset(partition));
+    assert!(fresh.iter().zip(&good).all(|(new, old)| new.generation > old.generation));
+    stage.transact(vec![numbered(&output, 0, 2, 8)], &fresh).await.expect("the fresh generation");
+    stage.close().await;
+    assert_eq!(visible(&*bus, &output).await, [2]);
 }
 
 /// A second member with the same id takes over: what the first then attempts leaves nothing.

@@ -93,10 +93,20 @@ impl Member {
         }
     }
 
+    /// Refuses a transaction of an older generation. What the caller forgets then has to come again, of every
+    /// partition, so the member starts over.
+    fn check_all(&self, offsets: &[Offset]) -> Result<(), BusError> {
+        let checked = self.inbox.check(offsets);
+        if matches!(checked, Err(BusError::Fenced { .. })) {
+            self.inbox.restart();
+        }
+        checked
+    }
+
     fn transact(&self, outputs: &[Record], offsets: &[Offset]) -> Result<(), BusError> {
         let mut gate = lock(&self.gate);
         let transactor = gate.as_mut().ok_or(BusError::Closed)?;
-        self.inbox.check(offsets)?;
+        self.check_all(offsets)?;
         let consumer = self.consumer()?;
         let group = consumer.group_metadata().ok_or(BusError::Closed)?;
         match transactor.run(outputs, &raw_offsets(offsets)?, &group) {
@@ -204,7 +214,7 @@ impl Consumer for KafkaConsumer {
         if outputs.is_empty() && offsets.is_empty() {
             return Ok(());
         }
-        self.member.inbox.check(offsets)?;
+        self.member.check_all(offsets)?;
         self.producer.check(&outputs).await?;
         // Whoever drops this future does not learn the outcome.
         let abandoned = StartOver(Some(Arc::clone(&self.member)));

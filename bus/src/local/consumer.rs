@@ -210,25 +210,23 @@ impl LocalConsumer {
     }
 
     /// Refuses a transaction whose id a newer member has taken over; this one takes it back as it starts over.
-    fn check_id(&mut self, name: &Arc<str>) -> Result<(), BusError> {
+    fn check_id(&self, name: &Arc<str>) -> Result<(), BusError> {
         let mut registry = self.inner.groups.lock();
         let owner = registry.transactional.entry(Arc::clone(name)).or_insert(self.id);
         if *owner == self.id {
             return Ok(());
         }
         *owner = self.id;
-        self.restart = true;
         Err(BusError::Fenced { reason: format!("a newer member uses the transactional id {name}") })
     }
 
     /// Queues offsets, and records with them, if this member still owns every partition.
-    fn submit(&mut self, records: Vec<Record>, offsets: &[Offset]) -> Result<Answer, BusError> {
+    fn submit(&self, records: Vec<Record>, offsets: &[Offset]) -> Result<Answer, BusError> {
         // Under the lock to the end: whoever takes over waits for what was queued before.
         let group = self.shared.lock();
         if let Some(lost) = offsets.iter().find(|offset| !group.owns(self.id, &offset.partition, offset.generation)) {
             let Offset { partition, generation, .. } = lost;
             let reason = format!("generation {} of {partition} is over", generation.0);
-            self.restart = true;
             return Err(BusError::Fenced { reason });
         }
         let name = &self.config.group;
@@ -287,8 +285,10 @@ impl Consumer for LocalConsumer {
             let reason = format!("group {} has no transactional id; set one", self.config.group);
             return Err(BusError::Config(reason));
         };
-        self.check_id(&name)?;
-        self.submit(outputs, offsets)?.await.unwrap_or(Err(BusError::Closed))
+        let queued = self.check_id(&name).and_then(|()| self.submit(outputs, offsets));
+        // What the caller forgets now has to come again, of every partition.
+        self.restart |= matches!(queued, Err(BusError::Fenced { .. }));
+        queued?.await.unwrap_or(Err(BusError::Closed))
     }
 
     async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {

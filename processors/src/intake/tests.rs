@@ -1,4 +1,4 @@
-use afflux_bus::{Generation, PartitionId};
+use afflux_bus::{Generation, Headers, PartitionId};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -52,6 +52,7 @@ fn the_header_outranks_the_resource_which_outranks_prefix_and_default() {
     let plain = "afflux.ingest.spans";
     assert_eq!(clusters(&record(plain, both(), &[(HEADER_CLUSTER, "west")])), [("west".into(), 3)]);
     assert_eq!(clusters(&record(plain, both(), &[])), [("east".into(), 2), ("fallback".into(), 1)]);
+    assert_eq!(clusters(&record(plain, both(), &[(HEADER_CLUSTER, "")])), clusters(&record(plain, both(), &[])));
     let mirrored = record("north.afflux.ingest.spans", both(), &[]);
     assert_eq!(clusters(&mirrored), [("east".into(), 2), ("north".into(), 1)]);
 }
@@ -83,11 +84,14 @@ fn foreign_headers_pass_and_own_ones_are_replaced() {
 }
 
 #[test]
-fn a_foreign_record_is_validated_and_a_malformed_or_empty_one_refused() {
+fn every_record_is_validated_and_a_malformed_or_empty_one_refused() {
     let good = record("afflux.ingest.spans", vec![resource_spans(Some("a"), &["x"])], &[]);
     let value = good.value.clone().unwrap();
     let truncated = Received { value: Some(value.slice(..value.len() - 1)), ..good.clone() };
     assert_eq!(opened(&truncated).unwrap_err().reason(), "malformed");
+    let items = Headers(vec![(HEADER_ITEMS.into(), Bytes::from_static(b"1"))]);
+    let claimed = Received { headers: items, ..truncated };
+    assert_eq!(opened(&claimed).unwrap_err().reason(), "malformed", "whatever it claims to hold");
     assert_eq!(opened(&Received { value: None, ..good.clone() }).unwrap_err(), Refused::Empty);
     let bad_header = Headers(vec![(HEADER_CLUSTER.into(), Bytes::from_static(b"\xff"))]);
     assert_eq!(opened(&Received { headers: bad_header, ..good }).unwrap_err(), Refused::Cluster);

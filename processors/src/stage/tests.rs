@@ -119,3 +119,27 @@ async fn a_malformed_record_goes_to_the_dead_letters_and_holds_nothing_up() {
     assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "malformed");
     assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"malformed\"} 1"));
 }
+
+#[tokio::test]
+async fn a_record_that_the_bus_would_not_take_again_becomes_a_dead_letter_and_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    // As large as the bus allows, so that no header finds room.
+    let limit = LocalConfig::new(dir.path()).max_record_bytes;
+    let overhead = request(&"n".repeat(limit - 1000)).len() - (limit - 1000);
+    let large = request(&"n".repeat(limit - overhead));
+    assert_eq!(large.len(), limit);
+    publish(&bus, 0, large).await;
+    publish(&bus, 0, request("after")).await;
+    let metrics = run_once(&bus).await;
+    run_once(&bus).await;
+
+    let stored = read(&bus, Topics::default().spans()).await;
+    assert_eq!(stored.iter().map(|r| header(r, HEADER_SOURCE)).collect::<Vec<_>>(), ["afflux.ingest.spans/0/1-1"]);
+    let dead = read(&bus, Topics::default().dead_letters()).await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(header(&dead[0], dead_letter::HEADER_OFFSET), "0");
+    assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "too_large");
+    assert_eq!(header(&dead[0], dead_letter::HEADER_VALUE_BYTES), limit.to_string());
+    assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"too_large\"} 1"));
+}

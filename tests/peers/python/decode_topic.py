@@ -1,13 +1,14 @@
 """Decodes every committed record of a Kafka topic with OpenTelemetry's own protobuf classes: decode_topic.py BROKERS TOPIC
 
-Prints one JSON object: the number of records, of spans in them, of spans that the afflux-items headers name, and the
-service names.
+Prints one JSON object: the number of records, of spans or log records in them, of those that the afflux-items headers
+name, and the service names.
 """
 
 import json
 import sys
 
 from confluent_kafka import Consumer, TopicPartition
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
@@ -36,16 +37,19 @@ def records(brokers: str, topic: str):
 
 
 def main(brokers: str, topic: str) -> None:
-    count = spans = items = 0
+    logs = topic.endswith("logs")
+    message_class = ExportLogsServiceRequest if logs else ExportTraceServiceRequest
+    count = found = items = 0
     services = set()
     for message in records(brokers, topic):
-        request = ExportTraceServiceRequest.FromString(message.value())
+        request = message_class.FromString(message.value())
         count += 1
         items += int(dict(message.headers())["afflux-items"])
-        for block in request.resource_spans:
+        for block in request.resource_logs if logs else request.resource_spans:
             services.update(a.value.string_value for a in block.resource.attributes if a.key == "service.name")
-            spans += sum(len(scope.spans) for scope in block.scope_spans)
-    print(json.dumps({"records": count, "spans": spans, "items_header": items, "services": sorted(services)}))
+            scopes = block.scope_logs if logs else block.scope_spans
+            found += sum(len(scope.log_records if logs else scope.spans) for scope in scopes)
+    print(json.dumps({"records": count, "items": found, "items_header": items, "services": sorted(services)}))
 
 
 main(*sys.argv[1:])

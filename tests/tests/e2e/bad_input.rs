@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use afflux_producers::generate::Corpus;
 use afflux_tests::afflux::{Afflux, Options, free_ports, query};
 use afflux_tests::load::Load;
 use anyhow::ensure;
@@ -166,8 +167,13 @@ async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::
         }
     }
     assert!(full, "the disk never filled up");
-    let probe = reqwest::Client::new().post(format!("http://127.0.0.1:{}/v1/traces", afflux.http));
-    let answer = probe.header("content-type", "application/x-protobuf").body(bytes::Bytes::new()).send().await?;
+    let url = format!("http://127.0.0.1:{}/v1/traces", afflux.http);
+    let probe = reqwest::Client::new().post(&url).header("content-type", "application/x-protobuf");
+    let answer = probe.body(Corpus::new(6, 0).next_request(512).traces).send().await?;
+    assert_eq!(answer.status(), 503, "a full disk is a reason to come back");
+    assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
+    let probe = reqwest::Client::new().post(&url).header("content-type", "application/x-protobuf");
+    let answer = probe.body(bytes::Bytes::new()).send().await?;
     assert_eq!(answer.status(), 200, "an empty request needs no disk");
 
     disk.grow("512m")?;
@@ -178,7 +184,9 @@ async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::
     }
     let acked = load.snapshot().acked;
     let stored = || -> anyhow::Result<Vec<String>> {
-        let rows = query(&lake, "SELECT trace_id || span_id AS id FROM spans")?;
+        let sql = "SELECT trace_id || span_id AS id FROM spans UNION ALL SELECT coalesce(trace_id, '') \
+                   || coalesce(span_id, '') || '@' || CAST(CAST(time AS BIGINT) AS VARCHAR) AS id FROM logs";
+        let rows = query(&lake, sql)?;
         Ok(rows.iter().filter_map(|r| Some(r["id"].as_str()?.to_owned())).collect())
     };
     loop {
@@ -192,8 +200,8 @@ async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::
     afflux.stop().await?;
     let found = stored()?;
     let distinct: std::collections::HashSet<_> = found.iter().collect();
-    assert_eq!(distinct.len(), found.len(), "spans stored twice");
+    assert_eq!(distinct.len(), found.len(), "items stored twice");
     let missing = acked.iter().filter(|id| !distinct.contains(id)).count();
-    assert_eq!(missing, 0, "acknowledged spans lost to a full disk, of {}", acked.len());
+    assert_eq!(missing, 0, "acknowledged items lost to a full disk, of {}", acked.len());
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use afflux_tests::afflux::{Afflux, Options, query};
+use afflux_tests::kafka::KafkaServer;
 use afflux_tests::{node, python};
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
@@ -43,6 +44,33 @@ async fn flask(protocol: &str) -> anyhow::Result<()> {
     afflux.stop().await?;
     // Logs: four in spans and one outside by the application, four by its web server.
     Story::read(&expectation, &dir.path().join("data/lake"), python)?.holds(10, 9)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flask_through_kafka_is_stored_as_its_sdk_saw_it() -> anyhow::Result<()> {
+    let (Some(kafka), Some(python)) = (KafkaServer::shared(), python::interpreter()?) else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let lake = dir.path().join("lake");
+    let options = |role: &str| {
+        Options::run(role)
+            .config("bus: {kind: kafka}")
+            .env("AFFLUX__BUS__KAFKA__BROKERS", kafka.brokers())
+            .env("AFFLUX__TOPICS__PREFIX", "flask")
+            .env("AFFLUX__SINKS__PARQUET__URL", lake.display().to_string())
+            .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "500ms")
+    };
+    let producers = Afflux::start(dir.path(), &options("producers")).await?;
+    let processors = Afflux::start(dir.path(), &options("processors")).await?;
+    let sinks = Afflux::start(dir.path(), &options("sinks")).await?;
+    let (endpoint, expectation) = (format!("http://127.0.0.1:{}", producers.grpc), dir.path().join("expectation.json"));
+    python::run(python, "flask_app.py", &["grpc", &endpoint, &expectation.display().to_string()])?;
+    for (signal, count) in [("spans", 10), ("logs", 9)] {
+        sinks.settles("sinks.parquet", signal, count).await?;
+    }
+    for process in [producers, processors, sinks] {
+        process.stop().await?;
+    }
+    Story::read(&expectation, &lake, python)?.holds(10, 9)
 }
 
 /// What was sent, and what each reader finds, by table.
