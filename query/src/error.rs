@@ -43,7 +43,7 @@ pub enum QueryError {
     },
     /// A folder of a table is none that the lake's layout knows.
     #[error(
-        "folder {folder} does not name its {column}; expected cluster=NAME/date=YYYY-MM-DD/hour=HH below a table: move what does not belong there"
+        "folder {folder} does not name its {column}; expected cluster_key=NAME/date=YYYY-MM-DD/hour=HH below a table: move what does not belong there"
     )]
     Layout {
         /// Its full name.

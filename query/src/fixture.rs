@@ -64,7 +64,7 @@ impl Row {
         let date = arrow::temporal_conversions::date32_to_datetime(i32::try_from(hours.div_euclid(24)).unwrap());
         let date = date.unwrap().format("%Y-%m-%d");
         let cluster = encoded(&self.cluster);
-        Path::parse(format!("cluster={cluster}/date={date}/hour={:02}", hours.rem_euclid(24))).unwrap()
+        Path::parse(format!("cluster_key={cluster}/date={date}/hour={:02}", hours.rem_euclid(24))).unwrap()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The folders of a table: `cluster=…/date=YYYY-MM-DD/hour=HH`, and what each says about the rows below it.
+//! The folders of a table: `cluster_key=…/date=YYYY-MM-DD/hour=HH`, and what each says about the rows below it.
 
 use arrow::array::{ArrayRef, new_null_array};
 use arrow::compute::kernels::cast_utils::Parser;
@@ -30,7 +30,16 @@ impl Level {
     /// Those whose values are in paths only. A cluster is in the files too, whole even where it is cut in the path.
     pub(crate) const OF_PATH: [Self; 2] = [Self::Date, Self::Hour];
 
-    /// The name of the column, and of the key in the folder's name.
+    /// The key in the folder's name. That of the cluster is no column: readers that make columns of keys would
+    /// find two of the name, one as it stands in the path and one as the rows have it.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster_key",
+            Self::Date | Self::Hour => self.column(),
+        }
+    }
+
+    /// The name of the column.
     pub(crate) fn column(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
@@ -70,7 +79,7 @@ impl Folder {
     /// The cluster's name is percent-decoded, so that it is the one which its rows hold.
     pub(crate) fn enter(&self, level: Level, name: &str) -> Option<Self> {
         let (key, value) = name.split_once('=')?;
-        if key != level.column() {
+        if key != level.key() {
             return None;
         }
         let mut below = self.clone();

@@ -5,7 +5,7 @@
 //! row groups, pages and rows by statistics, page indexes and bloom filters.
 //!
 //! ```text
-//! {base}/{table}/cluster={c}/date=YYYY-MM-DD/hour=HH/*.parquet
+//! {base}/{table}/cluster_key={c}/date=YYYY-MM-DD/hour=HH/*.parquet
 //! ```
 
 mod error;

@@ -29,7 +29,6 @@ mod writer;
 
 pub use clock::Clock;
 pub use config::{FlushConfig, ParquetConfig, S3Config};
-pub use dead_letters::{HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON, HEADER_TOPIC};
 pub use error::{ParquetError, StoreError};
 pub use export::{ExportError, to_parquet};
 pub use sink::ParquetSink;

@@ -117,7 +117,7 @@ async fn a_name_too_long_for_a_path_comes_whole_from_the_file() {
     let lake = TestLake::new();
     let long = "x".repeat(300);
     let (_, bytes) = files("spans", &[Row::at(HOUR, &long)]).remove(0);
-    let folder = format!("spans/cluster={}~0123abcd/date=2026-03-04/hour=05", &long[..100]);
+    let folder = format!("spans/cluster_key={}~0123abcd/date=2026-03-04/hour=05", &long[..100]);
     lake.put(&Path::parse(format!("{folder}/x.parquet")).unwrap(), bytes).await;
     lake.write("spans", &[Row::at(HOUR, "eu")]).await;
     assert_eq!(lake.rows(&format!("SELECT cluster FROM spans WHERE cluster = '{long}'")).await, [long.as_str()]);
@@ -185,10 +185,10 @@ async fn files_of_other_writers_and_hidden_ones_are_left_alone() {
 #[tokio::test]
 async fn a_folder_out_of_place_is_named() {
     let lake = TestLake::new();
-    lake.put(&Path::from("spans/cluster=eu/2026-03-04/x.parquet"), b"".to_vec()).await;
+    lake.put(&Path::from("spans/cluster_key=eu/2026-03-04/x.parquet"), b"".to_vec()).await;
     let error = lake.error("SELECT * FROM spans").await;
     assert!(
-        error.starts_with("folder memory://team/lake/spans/cluster=eu/2026-03-04 does not name its date"),
+        error.starts_with("folder memory://team/lake/spans/cluster_key=eu/2026-03-04 does not name its date"),
         "{error}"
     );
 }

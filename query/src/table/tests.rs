@@ -82,8 +82,15 @@ async fn a_cluster_predicate_opens_only_its_files_whatever_function_it_calls() {
             format!("SELECT DISTINCT cluster FROM spans WHERE {predicate} AND start_time < '2026-02-10T00:00:00Z'");
         assert_eq!(lake.rows(&sql).await, ["eu"], "{predicate}");
         let reads = lake.take_reads();
-        assert!(!reads.files.is_empty() && reads.files.iter().all(|file| file.contains("cluster=eu")), "{predicate}");
-        assert!(!reads.listed.iter().any(|folder| folder.contains("cluster=us")), "{predicate}: {:?}", reads.listed);
+        assert!(
+            !reads.files.is_empty() && reads.files.iter().all(|file| file.contains("cluster_key=eu")),
+            "{predicate}"
+        );
+        assert!(
+            !reads.listed.iter().any(|folder| folder.contains("cluster_key=us")),
+            "{predicate}: {:?}",
+            reads.listed
+        );
     }
 }
 

@@ -23,6 +23,9 @@ use super::table::Table;
 
 /// Rows per batch: few enough for a batch to stay in the cache between its building and its encoding.
 const BATCH_ROWS: usize = 4096;
+/// Attributes of resources and scopes per batch, in which each row repeats those that it shares: as many as in rows
+/// that share 64. Further rows wait for the next batch, so that a resource of thousands costs no more memory.
+const BATCH_SHARED_ATTRIBUTES: usize = 64 * BATCH_ROWS;
 
 /// Columns that rows of one resource or scope share; they are built as dictionaries.
 const SHARED_COLUMNS: &[&str] = &[
@@ -101,17 +104,22 @@ pub(crate) fn encode<E: From<ArrowError>>(
     mut write: impl FnMut(&RecordBatch) -> Result<(), E>,
 ) -> Result<(), E> {
     let contexts = Contexts::new(rows, cluster)?;
-    let mut items = rows.items();
-    let mut left = items.len();
-    while left > 0 {
-        let count = left.min(BATCH_ROWS);
-        let batch = items.by_ref().take(count);
+    let mut items = rows.items().peekable();
+    while items.len() > 0 {
+        let count = items.len().min(BATCH_ROWS);
+        let (mut rows, mut shared) = (0, 0);
+        let batch = std::iter::from_fn(|| {
+            let room = rows < BATCH_ROWS && shared < BATCH_SHARED_ATTRIBUTES;
+            let item = items.next_if(|_| room)?;
+            rows += 1;
+            shared += contexts.attributes_of(item.context);
+            Some(item)
+        });
         let columns = match table {
             Table::Spans => batch.fold(SpanColumns::new(count), |columns, item| columns.push(item)).finish(&contexts),
             Table::Logs => batch.fold(LogColumns::new(count), |columns, item| columns.push(item)).finish(&contexts),
         };
         write(&RecordBatch::try_new(table.batch_schema(), columns?)?)?;
-        left -= count;
     }
     Ok(())
 }
@@ -120,3 +128,6 @@ pub(crate) fn encode<E: From<ArrowError>>(
 fn times(nanos: Vec<i64>) -> ArrayRef {
     Arc::new(TimestampNanosecondArray::from(nanos).with_timezone("UTC"))
 }
+
+#[cfg(test)]
+mod tests;

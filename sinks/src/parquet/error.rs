@@ -121,6 +121,11 @@ pub(crate) enum Stop {
          files are complete, commit offset {} for the group, otherwise add 1 to sinks.parquet.epoch", last + 1
     )]
     Expired { first: u64, last: u64, oldest: u64 },
+    #[error(
+        "the group's offset {position} lies within the range {first} to {last}, which is or will be stored as a \
+         whole; commit offset {first} to write the range again, or {} where its files are complete", last + 1
+    )]
+    Inside { first: u64, last: u64, position: u64 },
     #[error("the intent at offset {first} has layout {found}, this version knows {known}; upgrade afflux")]
     NewerLayout { first: u64, found: u32, known: u32 },
     #[error("rows cannot be encoded: {reason}; report this as a bug")]

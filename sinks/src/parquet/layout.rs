@@ -1,7 +1,7 @@
 //! Where things lie under the base: data files, intents and floors.
 //!
 //! ```text
-//! {base}/{table}/cluster={c}/date=YYYY-MM-DD/hour=HH/{topic}-{partition:05}-{first:020}.parquet
+//! {base}/{table}/cluster_key={c}/date=YYYY-MM-DD/hour=HH/{topic}-{partition:05}-{first:020}.parquet
 //! {base}/_afflux/intents/{topic}/{partition:05}/{first:020}.json
 //! {base}/_afflux/floors/{topic}/{partition:05}/{floor:020}.json
 //! ```
@@ -17,7 +17,8 @@ use object_store::path::Path;
 
 use super::table::Table;
 
-/// Version of the paths. An intent names the version under which its files are named.
+/// Version of the paths, and of which row lies under which. An intent names the version under which its files are
+/// named, since whoever writes the range again must put the same rows under the same names.
 pub(crate) const LAYOUT_VERSION: u32 = 1;
 
 /// Longest cluster in a path, in bytes: file systems allow 255 in a name.
@@ -87,7 +88,7 @@ impl Layout {
 
     /// The data file of a place, for the range that begins at `first`.
     pub(crate) fn data(&self, place: &Place, first: u64) -> Path {
-        let mut path = format!("{}/cluster={}/", self.table.name(), cluster(&place.cluster));
+        let mut path = format!("{}/cluster_key={}/", self.table.name(), cluster(&place.cluster));
         place.hour.write(&mut path);
         let _ = write!(path, "/{}-{:05}-{first:020}.parquet", self.source, self.partition);
         self.under_base(&path)
@@ -176,7 +177,7 @@ mod tests {
         let layout = layout("afflux.spans", 0);
         assert_eq!(
             layout.data(&place("eu-1", 1_700_000_000_123_456_789), 42).as_ref(),
-            "lake/spans/cluster=eu-1/date=2023-11-14/hour=22/afflux.spans-00007-00000000000000000042.parquet"
+            "lake/spans/cluster_key=eu-1/date=2023-11-14/hour=22/afflux.spans-00007-00000000000000000042.parquet"
         );
         assert_eq!(layout.intent(42).as_ref(), "lake/_afflux/intents/afflux.spans/00007/00000000000000000042.json");
         assert_eq!(layout.floor(9).as_ref(), "lake/_afflux/floors/afflux.spans/00007/00000000000000000009.json");
@@ -188,7 +189,7 @@ mod tests {
     fn an_empty_base_adds_nothing() {
         let layout = Layout::new(Path::default(), Table::Logs, &PartitionId::new("t", 0), 0);
         assert_eq!(layout.intents().as_ref(), "_afflux/intents/t/00000");
-        assert!(layout.data(&place("c", 0), 0).as_ref().starts_with("logs/cluster=c/date=1970-01-01/hour=00/"));
+        assert!(layout.data(&place("c", 0), 0).as_ref().starts_with("logs/cluster_key=c/date=1970-01-01/hour=00/"));
     }
 
     #[test]
@@ -201,11 +202,11 @@ mod tests {
     #[test]
     fn clusters_cannot_leave_their_directory() {
         for (name, path) in [
-            ("../../etc", "cluster=..%2F..%2Fetc/"),
-            ("..", "cluster=%2E%2E/"),
-            ("a=b c", "cluster=a%3Db%20c/"),
-            ("zürich", "cluster=z%C3%BCrich/"),
-            ("50%", "cluster=50%25/"),
+            ("../../etc", "cluster_key=..%2F..%2Fetc/"),
+            ("..", "cluster_key=%2E%2E/"),
+            ("a=b c", "cluster_key=a%3Db%20c/"),
+            ("zürich", "cluster_key=z%C3%BCrich/"),
+            ("50%", "cluster_key=50%25/"),
         ] {
             let file = layout("t", 0).data(&place(name, 0), 0);
             assert!(file.as_ref().starts_with(&format!("lake/spans/{path}date=")), "{file}");

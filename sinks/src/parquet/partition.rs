@@ -21,7 +21,7 @@ use super::protocol::{self, Claim, Position, Resume};
 use super::range::{Admission, Range, Sealed, Target};
 use super::rows::scan;
 use super::upkeep;
-use super::writer::{Interrupt, Shared, persist};
+use super::writer::{Interrupt, Shared, Trouble, persist};
 
 /// Age of the reading of a position at which it is read again before a range is claimed.
 const POSITION_MAX_AGE: Duration = Duration::from_secs(600);
@@ -52,7 +52,9 @@ pub(crate) struct Partition {
     position: (u64, Mark),
     /// Records below this are stored already.
     floor: Floor,
-    /// When old intents were last looked for.
+    /// Beginnings of the ranges that existed at the start, in order.
+    ranges: Vec<u64>,
+    /// When old intents were last looked for and none was left.
     swept: Option<Mark>,
 }
 
@@ -70,7 +72,17 @@ impl Partition {
     pub(crate) fn new(target: Target, assignment: &Assignment, inbox: mpsc::UnboundedReceiver<Command>) -> Self {
         let position = (assignment.position, target.shared.clock.mark());
         let floor = Floor { floor: 0, raised_ms: 0 };
-        Self { target, inbox, queue: VecDeque::new(), relieve: false, draining: false, position, floor, swept: None }
+        Self {
+            target,
+            inbox,
+            queue: VecDeque::new(),
+            relieve: false,
+            draining: false,
+            position,
+            floor,
+            ranges: Vec::new(),
+            swept: None,
+        }
     }
 
     /// Writes range after range until it is told to drain. Ends early where the partition cannot be written or
@@ -84,37 +96,45 @@ impl Partition {
             first = next;
             // A writer that lost its offsets goes through a chain of intents. Otherwise there is none here, and
             // if there is, step 2 finds it.
-            replays = if was_replay { self.intent(first).await? } else { None };
+            let exists = was_replay || self.ranges.binary_search(&first).is_ok();
+            replays = if exists { self.intent(first).await? } else { None };
         }
     }
 
     /// Finds where the first range begins: the committed position, unless more than that is stored.
     async fn locate(&mut self) -> Result<u64, Interrupt> {
+        self.floor = self.highest_floor().await?;
         let Target { shared, line, layout, .. } = &self.target;
-        let mut position = self.position.0;
-        let floors = persist!(line, shared.store.list(&layout.floors()))?;
-        if let Some(highest) = floors.last() {
-            let floor: Option<Floor> = self.read(&highest.path, offset_of(&highest.path).unwrap_or(0)).await?;
-            self.floor = floor.unwrap_or(self.floor.clone());
+        let position = self.position.0.max(self.floor.floor);
+        let committed = line.position().await?.is_some();
+        let intents = persist!(line, shared.store.list(&layout.intents()))?;
+        let firsts: Vec<_> = intents.iter().filter_map(|intent| offset_of(&intent.path)).collect();
+        let position = match protocol::resume(&firsts, position) {
+            Resume::At(position) => position,
+            Resume::Within(first) => {
+                let intent: Option<Intent> = self.read(&layout.intent(first), first).await?;
+                protocol::resume_after(intent.as_ref(), position, committed)?
+            }
+        };
+        if position > self.floor.floor {
+            // Whatever is younger shows itself by its fingerprint in the next intent.
+            self.floor = Floor { floor: position, raised_ms: i64::MAX };
         }
-        position = position.max(self.floor.floor);
-        if line.position().await?.is_none() {
-            // The group never committed, or its offsets were lost.
-            let intents = persist!(line, shared.store.list(&layout.intents()))?;
-            let firsts: Vec<_> = intents.iter().filter_map(|intent| offset_of(&intent.path)).collect();
-            position = match protocol::resume(&firsts, position) {
-                Resume::At(position) => position,
-                Resume::Within(first) => {
-                    let intent: Option<Intent> = self.read(&layout.intent(first), first).await?;
-                    protocol::resume_after(intent.as_ref(), position)?
-                }
-            };
-            if position > self.floor.floor {
-                // Whatever is younger shows itself by its fingerprint in the next intent.
-                self.floor = Floor { floor: position, raised_ms: i64::MAX };
+        self.ranges = firsts;
+        Ok(position)
+    }
+
+    async fn highest_floor(&self) -> Result<Floor, Interrupt> {
+        let Target { shared, line, layout, .. } = &self.target;
+        loop {
+            let floors = persist!(line, shared.store.list(&layout.floors()))?;
+            let highest = floors.iter().rev().find_map(|found| Some((offset_of(&found.path)?, &found.path)));
+            let Some((offset, path)) = highest else { return Ok(Floor { floor: 0, raised_ms: 0 }) };
+            // One that is gone by now was replaced by a higher one.
+            if let Some(floor) = self.read(path, offset).await? {
+                return Ok(floor);
             }
         }
-        Ok(position)
     }
 
     /// The intent for the range that begins at an offset.
@@ -144,9 +164,14 @@ impl Partition {
     }
 
     async fn try_range(&mut self, first: u64, replays: Option<Intent>) -> Result<Option<u64>, Interrupt> {
-        let mut range = Range::new(self.target.clone(), first, replays);
+        let before = self.ranges.get(self.ranges.partition_point(|&range| range <= first)).copied();
+        let mut range = Range::new(self.target.clone(), first, replays, before);
         if self.fill(&mut range).await? == Filled::Abandoned {
             return Ok(None);
+        }
+        if range.is_empty() {
+            // Nothing lies between here and a range that exists.
+            return Ok(before);
         }
         self.target.usage.set_phase(Phase::Flushing);
         let sealed = range.seal().await?;
@@ -172,36 +197,52 @@ impl Partition {
         if self.draining || self.swept.is_some_and(|at| clock.age(at) < SWEEP_EVERY) {
             return Ok(());
         }
-        self.swept = Some(clock.mark());
-        upkeep::sweep(&self.target, position).await
+        let more = upkeep::sweep(&self.target, position).await?;
+        self.swept = (!more).then(|| self.target.shared.clock.mark());
+        Ok(())
     }
 
     /// Step 2.
     async fn claim(&mut self, sealed: &Sealed) -> Result<(), Interrupt> {
-        let Target { shared, line, layout, .. } = &self.target;
+        let ours = &sealed.intent;
+        let path = self.target.layout.intent(ours.first);
+        let json = serde_json::to_vec(ours).map_err(|error| Stop::Encode { reason: error.to_string() })?;
+        let json = bytes::Bytes::from(json);
+        let line = self.target.line.clone();
+        let mut trouble = Trouble::new(&line);
+        let created = loop {
+            // Before every attempt: those before it may have taken days.
+            self.confirm_position().await?;
+            match self.target.shared.store.create(&path, json.clone()).await {
+                Ok(created) => break created,
+                Err(error) => trouble.store(&error).await?,
+            }
+        };
+        trouble.over();
+        if created {
+            return Ok(());
+        }
+        // An intent that was there and is gone again was swept, or removed by hand: our position is too old.
+        let Some(theirs) = self.read::<Intent>(&path, ours.first).await? else {
+            return Err(Interrupt::Restart("range_swept"));
+        };
+        match protocol::claim(ours, theirs)? {
+            Claim::Write => Ok(()),
+            Claim::Replay(_) => Err(Interrupt::Restart("range_taken")),
+        }
+    }
+
+    /// Reads the position again where that was too long ago.
+    async fn confirm_position(&mut self) -> Result<(), Interrupt> {
         let (read, at) = self.position;
-        if shared.clock.age(at) > POSITION_MAX_AGE {
-            let fresh = line.position().await?;
+        if self.target.shared.clock.age(at) > POSITION_MAX_AGE {
+            let fresh = self.target.line.position().await?;
             if protocol::position(read, fresh) == Position::Moved {
                 return Err(Interrupt::Restart("position_moved"));
             }
-            self.position = (read, shared.clock.mark());
+            self.position = (read, self.target.shared.clock.mark());
         }
-        let ours = &sealed.intent;
-        let path = layout.intent(ours.first);
-        let json =
-            bytes::Bytes::from(serde_json::to_vec(ours).map_err(|error| Stop::Encode { reason: error.to_string() })?);
-        loop {
-            if persist!(line, shared.store.create(&path, json.clone()))? {
-                return Ok(());
-            }
-            // An intent that was there and is gone again was swept or removed by hand: put ours.
-            let Some(theirs) = self.read::<Intent>(&path, ours.first).await? else { continue };
-            return match protocol::claim(ours, theirs)? {
-                Claim::Write => Ok(()),
-                Claim::Replay(_) => Err(Interrupt::Restart("range_taken")),
-            };
-        }
+        Ok(())
     }
 
     /// Takes records into a range until it ends.
@@ -251,8 +292,7 @@ impl Partition {
             Err(malformed) => {
                 let (partition, offset) = (&record.from, record.offset);
                 tracing::error!(%partition, offset, error = %malformed, "record cannot be stored, now a dead letter");
-                dead_letters::publish(shared, line, &record, &malformed.to_string()).await?;
-                shared.dropped("malformed", items(&record));
+                dead_letters::publish(shared, line, &record, malformed.reason(), &malformed.to_string()).await?;
             }
         }
         Ok(!range.is_full())

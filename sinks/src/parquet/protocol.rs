@@ -77,7 +77,7 @@ pub(crate) fn position(first: u64, committed: Option<u64>) -> Position {
     }
 }
 
-/// Where a group begins that never committed, or lost its offsets.
+/// Where a group begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
     /// There: at the group's start, or behind ranges that are complete.
@@ -86,10 +86,13 @@ pub(crate) enum Resume {
     Within(u64),
 }
 
-/// Decides where a group without offsets begins, given the beginnings of all ranges in order and the oldest
+/// Decides where a group begins, given the beginnings of all ranges in order and the oldest
 /// offset that the bus still has.
 ///
 /// A range with a successor is complete: its writer had committed before the next one could begin.
+///
+/// Offsets that somebody set back lead to the same question: a range that began in the midst of another one would
+/// double its rows.
 pub(crate) fn resume(firsts: &[u64], oldest: u64) -> Resume {
     let next = firsts.partition_point(|&first| first <= oldest);
     match (next.checked_sub(1).map(|i| firsts[i]), firsts.get(next)) {
@@ -100,10 +103,17 @@ pub(crate) fn resume(firsts: &[u64], oldest: u64) -> Resume {
     }
 }
 
-/// Decides the same where only the last range is in question.
-pub(crate) fn resume_after(last_range: Option<&Intent>, oldest: u64) -> Result<u64, Stop> {
+/// Decides the same where only the last range is in question, whose offsets may have been `committed` or not.
+pub(crate) fn resume_after(last_range: Option<&Intent>, oldest: u64, committed: bool) -> Result<u64, Stop> {
     match last_range {
-        Some(intent) if intent.last >= oldest => Err(Stop::Expired { first: intent.first, last: intent.last, oldest }),
+        Some(&Intent { first, last, .. }) if last >= oldest => {
+            let stop = if committed {
+                Stop::Inside { first, last, position: oldest }
+            } else {
+                Stop::Expired { first, last, oldest }
+            };
+            Err(stop)
+        }
         _ => Ok(oldest),
     }
 }
@@ -119,11 +129,12 @@ pub(crate) fn below_floor(offset: u64, timestamp_ms: i64, raised_ms: i64) -> Res
 /// The intents that may go, given all of them in order, the position, and which are old enough.
 ///
 /// Returns the floor to raise first and how many of the intents to remove then. An intent goes only if its
-/// successor begins at or below the position, which shows that its own range is complete and committed.
+/// successor begins at or below the position, which shows that its own range is complete and committed, and if the
+/// successor is old enough, which shows that it was so for long: its own age tells only when the range was begun.
 pub(crate) fn removable(firsts: &[u64], position: u64, old: impl Fn(usize) -> bool) -> Option<(u64, usize)> {
     let mut floor = None;
     for (i, pair) in firsts.windows(2).enumerate() {
-        if !old(i) || pair[1] > position {
+        if !old(i + 1) || pair[1] > position {
             break;
         }
         floor = Some((pair[1], i + 1));
@@ -205,10 +216,12 @@ mod tests {
 
     #[test]
     fn a_last_range_whose_beginning_has_expired_stops_the_group() {
-        assert_eq!(resume_after(None, 15).unwrap(), 15);
-        assert_eq!(resume_after(Some(&intent(14)), 15).unwrap(), 15);
-        let stop = resume_after(Some(&intent(15)), 15).unwrap_err();
+        assert_eq!(resume_after(None, 15, false).unwrap(), 15);
+        assert_eq!(resume_after(Some(&intent(14)), 15, false).unwrap(), 15);
+        let stop = resume_after(Some(&intent(15)), 15, false).unwrap_err();
         assert!(matches!(stop, Stop::Expired { first: 10, last: 15, oldest: 15 }));
+        let stop = resume_after(Some(&intent(15)), 15, true).unwrap_err();
+        assert!(matches!(stop, Stop::Inside { first: 10, last: 15, position: 15 }));
     }
 
     #[test]
@@ -222,8 +235,8 @@ mod tests {
         let firsts = [0, 10, 20, 30];
         assert_eq!(removable(&firsts, 30, |_| true), Some((30, 3)));
         assert_eq!(removable(&firsts, 29, |_| true), Some((20, 2)));
-        assert_eq!(removable(&firsts, 30, |i| i < 1), Some((10, 1)));
-        assert_eq!(removable(&firsts, 30, |i| i > 0), None);
+        assert_eq!(removable(&firsts, 30, |i| i < 2), Some((10, 1)));
+        assert_eq!(removable(&firsts, 30, |i| i < 1), None, "committed only just now");
         assert_eq!(removable(&firsts, 9, |_| true), None);
         assert_eq!(removable(&[5], 100, |_| true), None);
     }

@@ -24,7 +24,7 @@ use super::writer::{Interrupt, Line, Shared, persist};
 
 /// Bytes of rows after which a row group is written, however few they are.
 const ROW_GROUP_BYTES: usize = 32 << 20;
-/// Files after which a range ends. One record may open more.
+/// Files after which a range ends. One record may open [`MAX_PLACES`](super::rows::MAX_PLACES) more.
 const MAX_FILES: usize = 256;
 /// How long an upload that is given up may take to be aborted.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ pub(crate) struct Range {
     first: u64,
     /// Fixes where the range ends, and its names.
     replays: Option<Intent>,
+    /// Where a range begins that exists already.
+    before: Option<u64>,
     head: Option<Fingerprint>,
     last: u64,
     /// When the oldest record arrived.
@@ -99,12 +101,14 @@ struct SealedFile {
 }
 
 impl Range {
-    /// An empty range that begins at the committed position; it ends where an intent says, or anywhere.
-    pub(crate) fn new(target: Target, first: u64, replays: Option<Intent>) -> Self {
+    /// An empty range that begins at the committed position; it ends where an intent says, or anywhere below the
+    /// offset `before`.
+    pub(crate) fn new(target: Target, first: u64, replays: Option<Intent>, before: Option<u64>) -> Self {
         Self {
             target,
             first,
             replays,
+            before,
             head: None,
             last: first,
             opened: Instant::now(),
@@ -141,6 +145,9 @@ impl Range {
 
     /// Takes a record into account, whose rows are to follow if it belongs to the range.
     pub(crate) fn admit(&mut self, record: &Received) -> Result<Admission, Stop> {
+        if self.before.is_some_and(|before| record.offset >= before) && self.replays.is_none() {
+            return Ok(Admission::Beyond);
+        }
         let head = match self.head {
             Some(head) => head,
             None => {
@@ -236,16 +243,15 @@ impl OpenFile {
 
     async fn upload(&mut self, target: &Target, path: &Path, part: Bytes) -> Result<(), Interrupt> {
         let Target { shared, line, usage, .. } = target;
-        let _request = shared.requests.acquire().await.map_err(|_| Interrupt::Gone)?;
         let upload = match &mut self.upload {
             Some(upload) => upload,
             none => {
-                let begun = persist!(line, shared.store.upload(path))?;
+                let begun = persist!(line, shared.request(shared.store.upload(path)))?;
                 none.insert(Pending { upload: Some(begun), tasks: shared.tasks.clone() })
             }
         };
         let Some(upload) = &mut upload.upload else { return Err(Interrupt::Gone) };
-        persist!(line, upload.part(part.clone()))?;
+        persist!(line, shared.request(upload.part(part.clone())))?;
         usage.upload(part.len());
         Ok(())
     }
@@ -306,9 +312,8 @@ impl Sealed {
     pub(crate) async fn complete(mut self) -> Result<(), Interrupt> {
         let Target { shared, line, table, .. } = &self.target;
         let completing = self.files.iter_mut().map(async |file| {
-            let _request = shared.requests.acquire().await.map_err(|_| Interrupt::Gone)?;
             let Some(upload) = &mut file.upload.upload else { return Err(Interrupt::Gone) };
-            persist!(line, upload.complete())?;
+            persist!(line, shared.request(upload.complete()))?;
             file.upload.upload = None;
             shared.metrics.files_written.get_or_create(&Shared::labels(*table)).inc();
             shared.metrics.file_bytes_written.get_or_create(&Shared::labels(*table)).inc_by(file.bytes);

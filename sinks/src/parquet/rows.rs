@@ -3,6 +3,7 @@
 //! Rows wait in the form in which they arrived. That costs no decoding, lets a row group be sorted before anything
 //! is copied, and makes memory exactly what the bus delivered.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -59,7 +60,24 @@ pub(crate) enum Malformed {
     /// Not a request of the signal.
     #[error(transparent)]
     Request(#[from] validate::Malformed),
+    /// More files for one record than a range could be written in.
+    #[error("the record's events lie in more than {MAX_PLACES} hours and clusters")]
+    Scattered,
 }
+
+impl Malformed {
+    /// A fixed word for metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Self::Tombstone => "empty",
+            Self::Request(_) => "malformed",
+            Self::Scattered => "scattered",
+        }
+    }
+}
+
+/// Files that one record may go to: six weeks of hours of one cluster.
+pub(crate) const MAX_PLACES: usize = 1024;
 
 /// The rows of one record, by the file that they go to.
 #[derive(Debug)]
@@ -102,6 +120,7 @@ pub(crate) fn scan(
         default_cluster,
         groups: Vec::new(),
         places: Vec::new(),
+        index: HashMap::new(),
         current: 0,
     };
     match table {
@@ -109,7 +128,11 @@ pub(crate) fn scan(
         Table::Logs => scanner.logs(),
     }
     let Scanner { groups, places, .. } = scanner;
-    let charge = usage.hold(bytes.len() + checked.items as usize * size_of::<Row>());
+    if places.len() > MAX_PLACES {
+        return Err(Malformed::Scattered);
+    }
+    let tables = checked.items as usize * size_of::<Row>() + groups.len() * size_of::<Group>();
+    let charge = usage.hold(bytes.len() + tables);
     Ok(Scan { chunk: Arc::new(Chunk { bytes, tenant, groups, _charge: charge }), places, items: checked.items })
 }
 
@@ -119,6 +142,8 @@ struct Scanner<'a> {
     default_cluster: &'a Arc<str>,
     groups: Vec<Group>,
     places: Vec<(Place, Vec<Row>)>,
+    /// Where each place stands in `places`.
+    index: HashMap<Place, usize>,
     /// Index of the place that took the last row, which mostly takes the next one.
     current: usize,
 }
@@ -129,8 +154,11 @@ impl<'a> Scanner<'a> {
             let cluster = self.cluster(Identity::of(resource.resource()));
             for scope in resource.scope_spans() {
                 let raws = (resource.resource_raw(), scope.scope_raw());
-                self.group(raws, resource.schema_url(), scope.schema_url());
-                for span in scope.spans() {
+                let mut spans = scope.spans().peekable();
+                if spans.peek().is_some() {
+                    self.group(raws, resource.schema_url(), scope.schema_url());
+                }
+                for span in spans {
                     self.row(&cluster, span_times(&span).0, span.raw());
                 }
             }
@@ -142,8 +170,11 @@ impl<'a> Scanner<'a> {
             let cluster = self.cluster(Identity::of(resource.resource()));
             for scope in resource.scope_logs() {
                 let raws = (resource.resource_raw(), scope.scope_raw());
-                self.group(raws, resource.schema_url(), scope.schema_url());
-                for log in scope.log_records() {
+                let mut logs = scope.log_records().peekable();
+                if logs.peek().is_some() {
+                    self.group(raws, resource.schema_url(), scope.schema_url());
+                }
+                for log in logs {
                     self.row(&cluster, log_times(&log).0, log.raw());
                 }
             }
@@ -174,9 +205,10 @@ impl<'a> Scanner<'a> {
         let hour = Hour::of(time);
         let is_here = |place: &Place| place.hour == hour && place.cluster == *cluster;
         if !self.places.get(self.current).is_some_and(|(place, _)| is_here(place)) {
-            self.current = self.places.iter().position(|(place, _)| is_here(place)).unwrap_or(self.places.len());
+            let place = Place { cluster: Arc::clone(cluster), hour };
+            self.current = *self.index.entry(place.clone()).or_insert(self.places.len());
             if self.current == self.places.len() {
-                self.places.push((Place { cluster: Arc::clone(cluster), hour }, Vec::new()));
+                self.places.push((place, Vec::new()));
             }
         }
         let range = self.range(raw);

@@ -48,6 +48,13 @@ impl Shared {
         ComponentLabels { component: NAME, signal: table.signal().as_str() }
     }
 
+    /// Makes a request to the store when its turn comes. Whoever waits to try again holds nobody up.
+    pub(crate) async fn request<T>(&self, request: impl Future<Output = T>) -> T {
+        // Never closed; without a permit the store itself is the limit.
+        let _turn = self.requests.acquire().await;
+        request.await
+    }
+
     /// Counts items that are dropped on purpose.
     pub(crate) fn dropped(&self, reason: &'static str, items: u64) {
         self.metrics.dropped_items.get_or_create(&ReasonLabels { component: NAME, reason }).inc_by(items);

@@ -11,6 +11,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use self::member::SimConsumer;
+
+mod member;
+
 /// Records that one poll brings at most.
 const POLL_RECORDS: usize = 3;
 
@@ -33,6 +37,8 @@ struct State {
     commits: u64,
     commit_failures: u32,
     publish_failures: u32,
+    fences: u32,
+    down: bool,
 }
 
 #[derive(Default)]
@@ -134,6 +140,16 @@ impl SimBus {
     /// Lets the next publications fail.
     pub fn fail_publications(&self, count: u32) {
         self.state().publish_failures = count;
+    }
+
+    /// Refuses the next commits as those of an older generation, without a word about the partitions.
+    pub fn fence_commits(&self, count: u32) {
+        self.state().fences = count;
+    }
+
+    /// Lets nothing through, or everything again.
+    pub fn set_down(&self, down: bool) {
+        self.change(|state| state.down = down);
     }
 
     /// Number of members.
@@ -278,6 +294,10 @@ impl State {
         Ok(())
     }
 
+    fn answer<T>(&self, answer: T) -> Result<T, BusError> {
+        if self.down { Err(BusError::Full { reason: "down by a test".into() }) } else { Ok(answer) }
+    }
+
     fn remove_member(&mut self, id: u64) {
         self.members.remove(&id);
         self.owners.retain(|_, owner| owner.0 != id);
@@ -306,7 +326,7 @@ impl Bus for SimBus {
     }
 
     async fn lag(&self, _: &str, _: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
-        Ok(Vec::new())
+        self.state().answer(Vec::new())
     }
 
     async fn close(&self) {}
@@ -326,71 +346,5 @@ impl Producer for SimBus {
         }
         state.published.extend(records);
         Ok(())
-    }
-}
-
-/// A member; dropping it is its death.
-struct SimConsumer {
-    bus: SimBus,
-    id: u64,
-}
-
-impl Drop for SimConsumer {
-    fn drop(&mut self) {
-        self.bus.change(|state| state.remove_member(self.id));
-    }
-}
-
-#[async_trait]
-impl Consumer for SimConsumer {
-    async fn poll(&mut self) -> Result<Event, BusError> {
-        loop {
-            let changed = self.bus.changed.notified();
-            let event = self.bus.state().next_event(self.id);
-            match event {
-                Some(event) => return Ok(event),
-                None => changed.await,
-            }
-        }
-    }
-
-    async fn commit(&mut self, offsets: &[Offset]) -> Result<(), BusError> {
-        self.bus.change(|state| {
-            state.commits += 1;
-            let fails = state.commit_failures > 0;
-            state.commit_failures = state.commit_failures.saturating_sub(1);
-            if !fails || state.commits.is_multiple_of(2) {
-                offsets.iter().try_for_each(|offset| state.commit(self.id, offset))?;
-            }
-            if fails { Err(BusError::Full { reason: "a test".into() }) } else { Ok(()) }
-        })
-    }
-
-    async fn transact(&mut self, _: Vec<Record>, _: &[Offset]) -> Result<(), BusError> {
-        Err(BusError::Config("this bus has no transactions".into()))
-    }
-
-    async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {
-        Ok(self.bus.committed(partition))
-    }
-
-    fn pause(&mut self, partition: &PartitionId) -> Result<(), BusError> {
-        self.set_paused(partition, true)
-    }
-
-    fn resume(&mut self, partition: &PartitionId) -> Result<(), BusError> {
-        self.set_paused(partition, false)
-    }
-
-    async fn close(self: Box<Self>) {}
-}
-
-impl SimConsumer {
-    fn set_paused(&self, partition: &PartitionId, paused: bool) -> Result<(), BusError> {
-        self.bus.change(|state| {
-            let owned = state.members.get_mut(&self.id).unwrap().owned.get_mut(partition);
-            owned.ok_or_else(|| BusError::UnknownPartition(partition.clone()))?.paused = paused;
-            Ok(())
-        })
     }
 }

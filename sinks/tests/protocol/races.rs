@@ -130,3 +130,59 @@ async fn an_upload_that_the_store_has_lost_is_written_again() {
     sink.stop().await;
     world.check().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_position_is_read_again_before_every_attempt_to_claim() {
+    let mut world = World::new(1);
+    world.append(&spans(0), 0..4);
+    world.store.plan(|_, op| if is_intent(op) { Fault::Fail } else { Fault::None });
+    let sink = world.start();
+    world.until("it claims", || world.store.ops().iter().any(is_intent)).await;
+    // While the store refuses, another writer stores the range, and after a week its intent is swept.
+    world.bus.set_committed(&spans(0), Some(4));
+    world.wall_ahead_ms.fetch_add(8 * 24 * 3_600_000, Ordering::Relaxed);
+    world.store.plan(|_, _| Fault::None);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    sink.stop().await;
+    assert_eq!(world.paths().await, Vec::<String>::new(), "a stale range was written");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_intent_that_vanishes_while_it_is_looked_at_is_not_put_again() {
+    let mut world = World::new(1);
+    world.append(&spans(0), 0..4);
+    let path = "lake/_afflux/intents/afflux.spans/00000/00000000000000000000.json";
+    let lake = Arc::clone(&world.store.lake);
+    let mut turn = 0;
+    world.store.plan(move |_, op| {
+        if op.1 != path {
+            return Fault::None;
+        }
+        turn += 1;
+        match (turn, op.0) {
+            // It is there when ours is put, and gone when it is read.
+            (2, "create") => drop(lake.inner().put(&path.into(), "{}".into()).now_or_never().unwrap()),
+            (3, "read") => drop(lake.inner().delete(&path.into()).now_or_never().unwrap()),
+            _ => {}
+        }
+        Fault::None
+    });
+    let sink = world.start();
+    world.drained().await;
+    let ops = world.store.ops();
+    sink.stop().await;
+    world.check().await;
+    let beginnings = ops.iter().filter(|op| op.0 == "list" && op.1.contains("/floors/")).count();
+    assert_eq!(beginnings, 2, "the writer begins anew: {ops:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_commit_whose_partition_stays_does_not_leave_it_without_a_writer() {
+    let mut world = World::new(1);
+    world.append(&spans(0), 0..4);
+    world.bus.fence_commits(1);
+    let sink = world.start();
+    world.drained().await;
+    sink.stop().await;
+    world.check().await;
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 use afflux_bus::{Headers, PartitionId};
 use afflux_runtime::admin::State;
 use afflux_runtime::config::{ByteSize, Period};
+use bytes::Bytes;
 
 use crate::store::Fault;
 use crate::world::{World, request, spans};
@@ -108,8 +109,11 @@ async fn a_malformed_record_becomes_a_dead_letter_and_holds_up_nothing() {
     assert_eq!(header("afflux-dead-letter-topic"), "afflux.spans");
     assert_eq!(header("afflux-dead-letter-partition"), "0");
     assert_eq!(header("afflux-dead-letter-offset"), "2");
-    assert!(header("afflux-dead-letter-reason").contains("malformed"), "{}", header("afflux-dead-letter-reason"));
-    assert!(metrics.contains(r#"dropped_items_total{component="sinks.parquet",reason="malformed"} 2"#), "{metrics}");
+    assert_eq!(header("afflux-dead-letter-component"), "sinks.parquet");
+    assert_eq!(header("afflux-dead-letter-reason"), "malformed");
+    assert!(header("afflux-dead-letter-error").contains("malformed"), "{}", header("afflux-dead-letter-error"));
+    assert!(metrics.contains(r#"dead_letters_total{component="sinks.parquet",reason="malformed"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"dead_letters_total{component="sinks.parquet",reason="empty"} 1"#), "{metrics}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -194,4 +198,39 @@ async fn a_partition_whose_files_do_not_get_through_holds_up_no_other() {
     world.drained().await;
     sink.stop().await;
     world.check().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bus_that_is_down_is_shown_until_it_is_back_even_without_traffic() {
+    let mut world = World::new(1);
+    world.append(&spans(0), 0..2);
+    let sink = world.start();
+    world.drained().await;
+    assert_eq!(sink.state(), State::Ready);
+    world.bus.set_down(true);
+    world.until("the outage is shown", || sink.problem().is_some_and(|problem| problem.contains("down"))).await;
+    world.bus.set_down(false);
+    world.until("it is over", || sink.state() == State::Ready).await;
+    sink.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_very_many_hours_is_stored_and_one_of_too_many_is_a_dead_letter() {
+    let world = World::new(1);
+    let scattered = |hours: u64| {
+        let request = |hour| request(&[format!("{hours}/{hour}")], hour);
+        Bytes::from((0..hours).flat_map(|hour| request(hour).to_vec()).collect::<Vec<_>>())
+    };
+    for (offset, hours) in [(0, 1024), (1, 1025)] {
+        world.bus.append(&spans(0), offset, 7, Some(scattered(hours)), Headers::new());
+    }
+    let sink = world.start();
+    world.drained().await;
+    sink.stop().await;
+    let rows = world.rows().await;
+    assert_eq!(rows.len(), 1024);
+    assert!(rows.iter().all(|(name, count)| name.starts_with("1024/") && *count == 1));
+    let letters = world.bus.published();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].headers.get("afflux-dead-letter-reason").unwrap(), "scattered");
 }

@@ -1,7 +1,7 @@
-"""Reads the plain files of a lake with DuckDB and with pyarrow: read_lake.py LAKE
+"""Reads the plain files of a lake, and its directories, with DuckDB and with pyarrow: read_lake.py LAKE
 
 Prints one JSON object: for each reader and table the columns with their types, as Arrow names them, and every row,
-sorted by trace and span. Times are nanoseconds as text. Nothing here knows what the columns mean, so that the two
+sorted by trace and span. Times are nanoseconds as text. Nothing here knows what the columns mean, so that the
 readers and the lake's own SQL can be held against each other.
 """
 
@@ -11,6 +11,7 @@ import sys
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 
@@ -23,6 +24,29 @@ def with_duckdb(files: list[str]) -> pa.Table:
 def with_pyarrow(files: list[str]) -> pa.Table:
     # One file at a time: no reading of directories that would add columns from their names.
     return pa.concat_tables(pq.ParquetFile(file).read() for file in files)
+
+
+# Keys of the folders, which readers of directories show as columns.
+KEYS = ["cluster_key", "date", "hour"]
+
+
+def directory_with_duckdb(files: list[str]) -> pa.Table:
+    pattern = f"{root(files)}/**/*.parquet"
+    read = duckdb.read_parquet(pattern, hive_partitioning=True).to_arrow_table()
+    return read.drop_columns(KEYS)
+
+
+def directory_with_pyarrow(files: list[str]) -> pa.Table:
+    return pq.read_table(root(files)).drop_columns(KEYS)
+
+
+def directory_as_dataset(files: list[str]) -> pa.Table:
+    return ds.dataset(root(files), partitioning="hive").to_table().drop_columns(KEYS)
+
+
+def root(files: list[str]) -> pathlib.Path:
+    """The table's folder, four above each of its files."""
+    return pathlib.Path(files[0]).parents[3]
 
 
 def logical(kind: pa.DataType) -> str:
@@ -67,7 +91,13 @@ def table(read, files: list[str]) -> dict:
 
 def main(lake: str) -> None:
     files = {name: sorted(map(str, pathlib.Path(lake, name).rglob("*.parquet"))) for name in ("spans", "logs")}
-    readers = {"duckdb": with_duckdb, "pyarrow": with_pyarrow}
+    readers = {
+        "duckdb": with_duckdb,
+        "pyarrow": with_pyarrow,
+        "duckdb on directories": directory_with_duckdb,
+        "pyarrow on directories": directory_with_pyarrow,
+        "pyarrow datasets": directory_as_dataset,
+    }
     seen = {reader: {name: table(read, paths) for name, paths in files.items()} for reader, read in readers.items()}
     print(json.dumps(seen, ensure_ascii=False))
 

@@ -99,6 +99,12 @@ impl Contexts {
         })
     }
 
+    /// Attributes that a row of a context repeats.
+    pub(super) fn attributes_of(&self, context: usize) -> usize {
+        let Context { resource, scope, .. } = self.contexts[context];
+        self.resources[resource].attributes.keys.len() + self.scopes[scope].attributes.keys.len()
+    }
+
     /// The columns of rows, given the context of each.
     pub(super) fn columns(&self, rows: &[usize]) -> Result<SharedColumns, ArrowError> {
         let text = |pick: &dyn Fn(&Context, &Resource, &Scope) -> Option<i32>| {
@@ -190,12 +196,8 @@ impl Renderer {
 
     fn attributes(&mut self, attributes: Attributes<'_>) -> Keys {
         let mut rendered = Keys::default();
-        for attribute in attributes {
-            let key = self.attribute_keys.key(attribute.key_bytes());
-            if rendered.keys.contains(&key) {
-                continue;
-            }
-            rendered.keys.push(key);
+        for attribute in attributes.unique() {
+            rendered.keys.push(self.attribute_keys.key(attribute.key_bytes()));
             push_value(&mut self.text, &attribute.value(), &mut self.scratch);
             let last = self.text.len() - 1;
             let value = (!self.text.is_null(last)).then(|| self.attribute_values.key(self.text.get(last)));

@@ -14,6 +14,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::waits::{CatchUp, Outage};
 use super::{REVOKE_TIMEOUT, Shared};
 use crate::parquet::NAME;
 use crate::parquet::error::{ParquetError, Stopped};
@@ -26,14 +27,12 @@ use crate::parquet::writer::{Interrupt, Line, Message, Request};
 
 /// How long ranges may take to be written out when partitions are taken away, within what the bus allows.
 const REVOKE_WITHIN: Duration = REVOKE_TIMEOUT.saturating_sub(Duration::from_secs(5));
-/// How long a poll stays silent before a stopping sink calls itself caught up with the processors.
-const CAUGHT_UP_AFTER: Duration = Duration::from_millis(300);
-/// How long a stopping sink reads on at most: on a busy bus it would never catch up.
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
 /// How long they may take when the process stops, within what Kubernetes allows by default.
 const DRAIN_WITHIN: Duration = Duration::from_secs(20);
 /// First and longest wait after a poll that failed.
 const POLL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// How long a partition whose commit was refused may stay assigned before the group is joined again.
+const GONE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a session is over.
 #[derive(Debug)]
@@ -52,6 +51,7 @@ pub(super) enum Ended {
 /// A membership in the group.
 pub(super) struct Session {
     consumer: Box<dyn Consumer>,
+    outage: Outage,
     shared: Arc<Shared>,
     spans_topic: String,
     health: Health,
@@ -64,6 +64,8 @@ pub(super) struct Session {
     short: bool,
     progress: bool,
     rejoin: Option<&'static str>,
+    /// When partitions without a writer are looked for.
+    gone: Option<Instant>,
 }
 
 /// The sink's side of a partition's writer.
@@ -77,34 +79,14 @@ struct Handle {
     state: WriterState,
 }
 
-/// A stop was asked for: what the processors committed last is still read.
-#[derive(Clone, Copy, Debug)]
-struct CatchUp {
-    limit: Instant,
-    silent: Instant,
-}
-
-impl CatchUp {
-    fn begin() -> Self {
-        let now = Instant::now();
-        Self { limit: now + CATCH_UP_LIMIT, silent: now + CAUGHT_UP_AFTER }
-    }
-
-    fn heard(&mut self) {
-        self.silent = Instant::now() + CAUGHT_UP_AFTER;
-    }
-
-    fn ends_at(&self) -> Instant {
-        self.limit.min(self.silent)
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WriterState {
     /// Takes records.
     Running,
     /// Told to end.
     Draining,
+    /// The bus refused its commit; what becomes of the partition is still to be heard.
+    Gone,
     /// Will never take records again; the partition stays paused.
     Stopped,
 }
@@ -113,6 +95,7 @@ impl Session {
     pub(super) fn new(consumer: Box<dyn Consumer>, shared: Arc<Shared>, topics: &Topics, context: &Context) -> Self {
         Self {
             consumer,
+            outage: Outage::new(context.bus.clone(), &shared.config.group, topics),
             shared,
             spans_topic: topics.spans(),
             health: context.health.clone(),
@@ -124,6 +107,7 @@ impl Session {
             short: false,
             progress: false,
             rejoin: None,
+            gone: None,
         }
     }
 
@@ -149,6 +133,7 @@ impl Session {
             let shutdown = self.shutdown.clone();
             let relief = Arc::clone(&self.relief);
             let ends_at = stopping.map_or_else(Instant::now, |catch_up| catch_up.ends_at());
+            let (gone, probe) = (self.gone, self.outage.probe);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled(), if stopping.is_none() => stopping = Some(CatchUp::begin()),
@@ -156,9 +141,18 @@ impl Session {
                 Some(message) = self.messages.1.recv() => self.answer(message).await,
                 Some(ended) = self.writers.join_next() => self.ended(ended),
                 () = relief.notified() => self.balance()?,
+                () = async { sleep_until(gone.unwrap_or_else(Instant::now)).await }, if gone.is_some() => self.look_for_gone(),
+                () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => {
+                    if self.outage.ask().await {
+                        self.show();
+                    }
+                }
                 event = self.consumer.poll() => match event {
                     Ok(event) => {
                         pace.reset();
+                        if self.outage.over() {
+                            self.show();
+                        }
                         stopping.iter_mut().for_each(CatchUp::heard);
                         self.handle(event).await?;
                     }
@@ -185,6 +179,8 @@ impl Session {
                 let labels = ReasonLabels { component: NAME, reason: "poll" };
                 self.shared.metrics.retries.get_or_create(&labels).inc();
                 tracing::warn!(%error, "poll failed, trying again");
+                self.outage.begin(error.to_string());
+                self.show();
                 let delay = pace.next(delay);
                 tokio::select! {
                     () = self.shutdown.cancelled() => {}
@@ -270,7 +266,7 @@ impl Session {
             if decided.relieve == Some(i) {
                 let _ = handle.inbox.send(Command::Relieve);
             }
-            let pause = decided.pause[i] || handle.state == WriterState::Stopped;
+            let pause = decided.pause[i] || matches!(handle.state, WriterState::Stopped | WriterState::Gone);
             if pause != handle.paused {
                 let switch = if pause { self.consumer.pause(partition) } else { self.consumer.resume(partition) };
                 match switch {
@@ -313,6 +309,7 @@ impl Session {
     /// Says how the component is: what keeps the first partition in trouble from making progress.
     fn show(&self) {
         let problem = self.partitions.values().find_map(|handle| handle.problem.clone());
+        let problem = self.outage.problem.clone().or(problem);
         self.health.set(problem.map_or(State::Ready, State::Failing));
     }
 
@@ -331,8 +328,12 @@ impl Session {
         handle.usage = Usage::new(Arc::clone(&self.relief));
         self.relief.notify_one();
         match result {
-            // The bus says itself what becomes of a partition that is not ours any more.
-            Ok(()) | Err(Interrupt::Gone) => {}
+            Ok(()) => {}
+            // Mostly the bus says next that the partition is not ours any more.
+            Err(Interrupt::Gone) => {
+                handle.state = WriterState::Gone;
+                self.gone.get_or_insert_with(|| Instant::now() + GONE_PATIENCE);
+            }
             Err(Interrupt::Restart(reason)) if !draining => self.rejoin = Some(reason),
             Err(Interrupt::Restart(_)) => {}
             Err(Interrupt::Stop(stop)) => {
@@ -341,6 +342,14 @@ impl Session {
                 handle.problem = Some(stopped.to_string());
                 self.show();
             }
+        }
+    }
+
+    /// A partition that stays assigned after its commit was refused has no writer: only a fresh assignment helps.
+    fn look_for_gone(&mut self) {
+        self.gone = None;
+        if self.partitions.values().any(|handle| handle.state == WriterState::Gone) {
+            self.rejoin = Some("fenced");
         }
     }
 

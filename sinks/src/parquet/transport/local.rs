@@ -134,6 +134,7 @@ impl Root {
         self.base.join(path.as_ref())
     }
 
+    /// An empty file under a name of its own.
     fn stage(&self) -> io::Result<(PathBuf, File)> {
         let name = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.staging.join(name.to_string());
@@ -258,15 +259,15 @@ impl Store for LocalStore {
     }
 
     async fn upload(&self, path: &Path) -> Result<Box<dyn Upload>, StoreError> {
-        let (staged, file) = self.blocking("begin upload of", path, Root::stage).await?;
-        let state =
-            Staged { root: Arc::clone(&self.root), path: path.clone(), staged, written: 0, progress: Progress::Open };
-        Ok(Box::new(LocalUpload { state, file: Arc::new(file) }))
+        let (staged, _) = self.blocking("begin upload of", path, Root::stage).await?;
+        let (root, path) = (Arc::clone(&self.root), path.clone());
+        Ok(Box::new(LocalUpload { root, path, staged, written: 0, progress: Progress::Open }))
     }
 }
 
-#[derive(Clone)]
-struct Staged {
+/// A staged file that is opened only while a part is written, so that a range of very many files needs no more
+/// descriptors than writes at once.
+struct LocalUpload {
     root: Arc<Root>,
     path: Path,
     staged: PathBuf,
@@ -283,55 +284,61 @@ enum Progress {
     Lost,
 }
 
-struct LocalUpload {
-    state: Staged,
-    file: Arc<File>,
-}
-
 #[async_trait]
 impl Upload for LocalUpload {
     async fn part(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        let (file, offset, len) = (Arc::clone(&self.file), self.state.written, bytes.len() as u64);
-        let write = move || std::os::unix::fs::FileExt::write_all_at(&*file, &bytes, offset);
-        blocking("write", &self.state.path, write).await?;
-        self.state.written += len;
+        self.check()?;
+        let (staged, offset, len) = (self.staged.clone(), self.written, bytes.len() as u64);
+        let write = move || {
+            let file = File::options().write(true).open(staged)?;
+            std::os::unix::fs::FileExt::write_all_at(&file, &bytes, offset)?;
+            Ok(file)
+        };
+        let file = blocking("write", &self.path, write).await?;
+        // Before the descriptor goes, which is what a failed write-back is reported to.
+        if let Err(error) = blocking("sync", &self.path, move || file.sync_all()).await {
+            self.progress = Progress::Lost;
+            return Err(error);
+        }
+        self.written += len;
         Ok(())
     }
 
     async fn complete(&mut self) -> Result<(), StoreError> {
-        match self.state.progress {
-            Progress::Open => {}
-            Progress::Complete => return Ok(()),
-            Progress::Lost => return Err(StoreError::UploadGone { path: self.state.path.clone() }),
+        self.check()?;
+        if self.progress == Progress::Complete {
+            return Ok(());
         }
-        let file = Arc::clone(&self.file);
-        if let Err(error) = blocking("sync", &self.state.path, move || file.sync_all()).await {
-            self.state.progress = Progress::Lost;
-            return Err(error);
-        }
-        let state = self.state.clone();
+        let (root, staged, target) = (Arc::clone(&self.root), self.staged.clone(), self.root.file(&self.path));
         let publish = move || {
-            let target = state.root.file(&state.path);
-            state.root.publish(&target, || match fs::rename(&state.staged, &target) {
+            root.publish(&target, || match fs::rename(&staged, &target) {
                 // Renamed by an earlier attempt that failed behind this point.
-                Err(error) if error.kind() == ErrorKind::NotFound && !state.staged.exists() && target.exists() => {
-                    Ok(())
-                }
+                Err(error) if error.kind() == ErrorKind::NotFound && !staged.exists() && target.exists() => Ok(()),
                 other => other,
             })
         };
-        blocking("complete", &self.state.path, publish).await?;
-        self.state.progress = Progress::Complete;
+        blocking("complete", &self.path, publish).await?;
+        self.progress = Progress::Complete;
         Ok(())
     }
 
     async fn abort(&mut self) -> Result<(), StoreError> {
-        let staged = self.state.staged.clone();
+        let staged = self.staged.clone();
         let remove = move || match fs::remove_file(staged) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         };
-        blocking("abort upload of", &self.state.path, remove).await
+        blocking("abort upload of", &self.path, remove).await
+    }
+}
+
+impl LocalUpload {
+    /// Refuses to go on with a file of which a part may be lost.
+    fn check(&self) -> Result<(), StoreError> {
+        match self.progress {
+            Progress::Lost => Err(StoreError::UploadGone { path: self.path.clone() }),
+            Progress::Open | Progress::Complete => Ok(()),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ async fn of_many_concurrent_creations_exactly_one_wins() {
 #[tokio::test]
 async fn a_file_is_invisible_until_it_is_complete_and_whole_then() {
     let (_directory, store) = store();
-    let path = Path::parse("spans/cluster=a%2Fb/date=2020-01-01/hour=00/t-00000.parquet").unwrap();
+    let path = Path::parse("spans/cluster_key=a%2Fb/date=2020-01-01/hour=00/t-00000.parquet").unwrap();
     let mut upload = store.upload(&path).await.unwrap();
     upload.part(vec![1; PART_BYTES].into()).await.unwrap();
     upload.part("tail".into()).await.unwrap();
@@ -120,4 +120,23 @@ async fn a_path_that_cannot_be_a_directory_is_an_error_that_names_it() {
     fs::write(&file, "").unwrap();
     let error = LocalStore::open(&file.join("lake")).unwrap_err().to_string();
     assert!(error.contains("file/lake") && error.contains("sinks.parquet.url"), "{error}");
+}
+
+#[tokio::test]
+async fn very_many_files_in_the_making_hold_no_descriptors() {
+    let (_directory, store) = store();
+    let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    let mut uploads = Vec::new();
+    for i in 0..500 {
+        let mut upload = store.upload(&Path::from(format!("d/{i}"))).await.unwrap();
+        upload.part("bytes".into()).await.unwrap();
+        uploads.push(upload);
+    }
+    let held = descriptors().saturating_sub(before);
+    // Tests beside this one open files too.
+    assert!(held < 250, "{held} descriptors");
+    for mut upload in uploads {
+        upload.complete().await.unwrap();
+    }
 }

@@ -1,0 +1,81 @@
+//! What a session waits for besides events: the end of an outage of the bus, and the end of its own catching up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use afflux_bus::Bus;
+use afflux_schemas::topics::Topics;
+use tokio::time::{Instant, timeout};
+
+/// How long a poll stays silent before a stopping sink calls itself caught up with the processors.
+const CAUGHT_UP_AFTER: Duration = Duration::from_millis(300);
+/// How long a stopping sink reads on at most: on a busy bus it would never catch up.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
+/// How often a bus that did not answer is asked whether it does again, and how long it may take to say so.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// A stop was asked for: what the processors committed last is still read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CatchUp {
+    limit: Instant,
+    silent: Instant,
+}
+
+impl CatchUp {
+    /// It begins now.
+    pub(super) fn begin() -> Self {
+        let now = Instant::now();
+        Self { limit: now + CATCH_UP_LIMIT, silent: now + CAUGHT_UP_AFTER }
+    }
+
+    /// Something came.
+    pub(super) fn heard(&mut self) {
+        self.silent = Instant::now() + CAUGHT_UP_AFTER;
+    }
+
+    /// When it is over unless something comes.
+    pub(super) fn ends_at(&self) -> Instant {
+        self.limit.min(self.silent)
+    }
+}
+
+/// Whether the bus answers. An idle sink hears nothing from a bus that has come back, so it asks.
+pub(super) struct Outage {
+    bus: Arc<dyn Bus>,
+    group: Arc<str>,
+    topics: Vec<Arc<str>>,
+    /// What the bus said last.
+    pub(super) problem: Option<String>,
+    /// When it is asked next.
+    pub(super) probe: Option<Instant>,
+}
+
+impl Outage {
+    /// None so far.
+    pub(super) fn new(bus: Arc<dyn Bus>, group: &str, topics: &Topics) -> Self {
+        let topics = vec![topics.spans().into(), topics.logs().into()];
+        Self { bus, group: group.into(), topics, problem: None, probe: None }
+    }
+
+    /// The bus does not answer.
+    pub(super) fn begin(&mut self, problem: String) {
+        self.problem = Some(problem);
+        self.probe = Some(Instant::now() + PROBE);
+    }
+
+    /// The bus answers. Says whether that is news.
+    pub(super) fn over(&mut self) -> bool {
+        self.probe = None;
+        self.problem.take().is_some()
+    }
+
+    /// Asks whether the bus answers. Says whether it does.
+    pub(super) async fn ask(&mut self) -> bool {
+        let answers = timeout(PROBE, self.bus.lag(&self.group, &self.topics)).await.is_ok_and(|lag| lag.is_ok());
+        if answers {
+            return self.over();
+        }
+        self.probe = Some(Instant::now() + PROBE);
+        false
+    }
+}
