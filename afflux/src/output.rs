@@ -23,6 +23,7 @@ pub(crate) fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     // Nothing is left to tell where standard error is closed.
     let _ = writeln!(io::stderr(), "error: {error:#}");
     let usage = error.is::<ConfigError>() || error.is::<LogError>() || error.is::<Misuse>();
+    let usage = usage || error.downcast_ref::<QueryError>().is_some_and(QueryError::is_usage);
     ExitCode::from(if usage { 2 } else { 1 })
 }
 

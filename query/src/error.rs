@@ -132,6 +132,19 @@ impl QueryError {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
+    /// True where the text or the lake's name is at fault, so that the same call can never succeed.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::BadUrl { .. }
+                | Self::Syntax { .. }
+                | Self::UnknownTable { .. }
+                | Self::UnknownColumn { .. }
+                | Self::Plan { .. }
+                | Self::ReadOnly { .. }
+        )
+    }
+
     /// What an error of planning means.
     pub(crate) fn planning(error: DataFusionError) -> Self {
         let start = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);

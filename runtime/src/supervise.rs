@@ -112,11 +112,12 @@ impl Running {
     async fn join_next(&mut self) -> bool {
         let Some(ended) = self.tasks.join_next_with_id().await else { return false };
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
-        let Some((_, name, _)) = self.alive.remove(&id) else { return true };
+        let Some((role, name, _)) = self.alive.remove(&id) else { return true };
         let failure = match ended {
             Ok((_, Ok(()))) => {
-                self.health.set(name, State::Stopped);
-                tracing::debug!(component = name, "stopped");
+                let asked = self.stops[&role].is_cancelled();
+                self.health.set(name, if asked { State::Stopped } else { State::Finished });
+                tracing::debug!(component = name, asked, "ended");
                 return true;
             }
             Ok((_, Err(error))) => SuperviseError::Component(error),

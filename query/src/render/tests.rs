@@ -68,6 +68,15 @@ async fn csv_without_rows_is_a_header() {
 }
 
 #[tokio::test]
+async fn json_lines_keep_every_column_of_a_join_with_itself() {
+    let column = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    let batch = of(vec![("id", column("a")), ("id_2", column("b")), ("id", column("c")), ("id", column("d"))]);
+    let mut out = Vec::new();
+    assert_eq!(json_lines(answer(vec![batch]), &mut out).await.unwrap(), 1);
+    assert_eq!(String::from_utf8(out).unwrap(), "{\"id\":\"a\",\"id_2\":\"b\",\"id_3\":\"c\",\"id_4\":\"d\"}\n");
+}
+
+#[tokio::test]
 async fn json_lines_hold_every_type_and_write_nulls() {
     let mut out = Vec::new();
     assert_eq!(json_lines(answer(vec![mixed(), mixed()]), &mut out).await.unwrap(), 4);

@@ -12,6 +12,8 @@ pub enum State {
     Ready,
     /// Alive but not able to do its work; the text says why.
     Failing(String),
+    /// Done with what it had to do, while the process goes on.
+    Finished,
     /// Finished draining.
     Stopped,
 }
@@ -23,6 +25,7 @@ impl State {
             Self::Starting(_) => "starting",
             Self::Ready => "ready",
             Self::Failing(_) => "failing",
+            Self::Finished => "finished",
             Self::Stopped => "stopped",
         }
     }
@@ -31,7 +34,7 @@ impl State {
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Starting(why) | Self::Failing(why) => Some(why),
-            Self::Ready | Self::Stopped => None,
+            Self::Ready | Self::Finished | Self::Stopped => None,
         }
     }
 }
@@ -55,10 +58,10 @@ impl HealthTable {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether there are components and all of them are ready.
+    /// Whether there are components and all of them are ready, or have finished.
     pub fn ready(&self) -> bool {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        !states.is_empty() && states.values().all(|state| *state == State::Ready)
+        !states.is_empty() && states.values().all(|state| matches!(state, State::Ready | State::Finished))
     }
 
     /// Says of a component what it can no longer say itself.

@@ -39,7 +39,7 @@ pub struct Status {
 /// signal, the reason, or nothing (`""`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ComponentStatus {
-    /// `starting`, `ready`, `failing` or `stopped`.
+    /// `starting`, `ready`, `failing`, `finished` or `stopped`.
     pub state: String,
     /// Why it is not ready.
     pub detail: Option<String>,

@@ -165,6 +165,8 @@ fn fallbacks_stand_below_the_file_and_the_environment() {
     assert_eq!(sample.receiver.on().unwrap().grpc.address.as_deref(), Some("b:2"));
     assert_eq!(sample.kafka.options["client"], "c");
     assert_eq!(with("receiver: false", &[]).unwrap().receiver, Section::Off);
+    let on = with("receiver: true", &[]).unwrap();
+    assert_eq!(on.receiver.on().unwrap().grpc.address.as_deref(), Some("a:1"), "switched on without a word");
     let error = Loader::new("x", "").fallback("limit", "much", "--limit").load::<Sample>().unwrap_err();
     assert!(error.to_string().starts_with("--limit: `limit` is `much`"), "{error}");
 }

@@ -111,11 +111,12 @@ impl Node {
         found.filter(|node| !matches!(node.kind, Kind::Null))
     }
 
-    /// Sets a path that is not said. What is switched off (`false` on the way to it) stays off.
+    /// Sets a path that is not said. What is switched off (`false` on the way to it) stays off; what is switched on
+    /// (`true`) is filled.
     pub(super) fn set_unsaid(&mut self, path: &str, node: Node) {
         let keys: Vec<String> = path.split('.').map(str::to_owned).collect();
         let way = self.deepest(&keys);
-        let open = matches!(way.kind, Kind::Map(_) | Kind::Null);
+        let open = matches!(way.kind, Kind::Map(_) | Kind::Null | Kind::Bool(true));
         if open && self.said(path).is_none() {
             self.set(&keys, node);
         }

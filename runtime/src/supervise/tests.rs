@@ -198,6 +198,8 @@ async fn a_process_whose_components_all_finish_ends_well() {
     let setup = Setup::new();
     setup.run(&[(Role::Producers, "producers.a", Act::Finish)]).await.unwrap();
     assert_eq!(setup.journal(), ["bus closed"]);
+    assert_eq!(setup.process.health.snapshot()["producers.a"], State::Finished);
+    assert!(setup.process.health.ready(), "what has done its work keeps nobody from working");
 }
 
 #[tokio::test(start_paused = true)]
