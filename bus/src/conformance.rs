@@ -82,6 +82,7 @@ macro_rules! conformance_suite {
             transactions::outputs_and_offsets_come_together,
             transactions::a_refused_transaction_leaves_neither,
             transactions::a_stale_transaction_starts_the_member_over,
+            transactions::a_dropped_transaction_happens_as_a_whole_or_not_at_all,
             transactions::a_newer_owner_of_the_id_fences_the_older,
             transactions::transactions_need_an_id,
         }

@@ -71,7 +71,7 @@ pub trait Consumer: Send {
     ///
     /// After [`BusError::Fenced`] or [`BusError::Restarted`] the caller forgets what it has in hand and polls:
     /// every partition that it still owns is revoked and assigned anew at the committed offset, under a new
-    /// generation. Needs [`ConsumerConfig::transactional_id`].
+    /// generation. The same follows when the future is dropped, whose outcome nobody learns. Needs [`ConsumerConfig::transactional_id`].
     async fn transact(&mut self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError>;
 
     /// The group's committed offset in a partition, read anew; `None` where it never committed.

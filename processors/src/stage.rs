@@ -24,6 +24,8 @@ const DRAINED_AFTER: Duration = Duration::from_millis(300);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How often a bus that did not answer is asked whether it does again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// Transactions in a row that start over before that is waited for and shown.
+const RESTARTS: u32 = 3;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -120,7 +122,8 @@ impl Component for ProcessorStage {
         context.health.set(State::Ready);
         let (group, topics) = self.group();
         let commit = self.config.commit.clone();
-        let mut running = Running { consumer, work, commit, context, due: None, probe: None, group, topics };
+        let mut running =
+            Running { consumer, work, commit, context, due: None, probe: None, restarts: 0, group, topics };
         let result = match running.run().await {
             Err(error)
                 if running.context.shutdown.is_cancelled() && matches!(error.class(), ErrorClass::Transient(_)) =>
@@ -146,6 +149,8 @@ struct Running {
     due: Option<Instant>,
     /// When a bus that did not answer is asked whether it does again, so that an idle stage finds out.
     probe: Option<Instant>,
+    /// Transactions in a row that started over.
+    restarts: u32,
     group: Arc<str>,
     topics: Vec<Arc<str>>,
 }
@@ -224,19 +229,36 @@ impl Running {
         loop {
             match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
                 Ok(()) => {
+                    self.restarts = 0;
                     self.recovered();
                     self.work.settled(&batch);
                     return Ok(());
                 }
                 Err(error @ (BusError::Fenced { .. } | BusError::Restarted { .. })) => {
                     tracing::warn!(%error, "transaction not committed; reading again from the committed offsets");
-                    return Ok(());
+                    return self.pause_between_restarts(&error).await;
                 }
                 // Nothing was written; what can never be is settled as a dead letter (D7).
                 Err(BusError::TooLarge { to, size, .. }) if self.work.replace_large(&mut batch, &to, size) => {}
                 Err(error) => self.wait_after(error, &mut backoff).await?,
             }
         }
+    }
+
+    /// One restart is nothing special; transactions that start over again and again are waited for, and shown.
+    async fn pause_between_restarts(&mut self, error: &BusError) -> Result<(), BusError> {
+        self.restarts += 1;
+        if self.restarts < RESTARTS {
+            return Ok(());
+        }
+        self.work.retried();
+        self.context.health.set(State::Failing(error.to_string()));
+        let doublings = (self.restarts - RESTARTS).min(7);
+        tokio::select! {
+            () = sleep((FIRST_RETRY * 2_u32.pow(doublings)).min(LAST_RETRY)) => {}
+            () = self.context.shutdown.cancelled() => {}
+        }
+        Ok(())
     }
 
     /// Waits where the error is transient; otherwise gives it back.

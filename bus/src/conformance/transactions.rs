@@ -118,6 +118,40 @@ pub async fn a_stale_transaction_starts_the_member_over(subject: &dyn Subject) {
     assert_eq!(visible(&*bus, &output).await, [2]);
 }
 
+/// Whoever drops the future does not know what became of the transaction, and finds out by what comes next: what it
+/// read comes again, unless it is committed, with its outputs.
+pub async fn a_dropped_transaction_happens_as_a_whole_or_not_at_all(subject: &dyn Subject) {
+    let bus = subject.open().await;
+    let input = topic(&*bus, "dropped-in", 1, KEEP).await;
+    let output = topic(&*bus, "dropped-out", 1, KEEP).await;
+    let from = PartitionId::new(Arc::clone(&input), 0);
+    send_numbers(&*bus.producer().await.expect("a producer"), &input, 0, 0..10).await;
+    let id = unique("tx-dropped");
+    let mut stage = Reader::join(&*bus, transactional("tx-dropped", &id, &input)).await;
+    for _ in 0..3 {
+        stage.read(10).await;
+        let offset = stage.read_offset(&from);
+        tokio::select! {
+            biased;
+            _ = stage.transact(vec![numbered(&output, 0, offset.next, 8)], std::slice::from_ref(&offset)) => {}
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(stage.next().await, Event::Revoked(vec![from.clone()]));
+        stage.assigned(1).await;
+        if stage.position(&from) == 10 {
+            break;
+        }
+    }
+    if stage.position(&from) == 0 {
+        stage.read(10).await;
+        let offset = stage.read_offset(&from);
+        stage.transact(vec![numbered(&output, 0, 10, 8)], &[offset]).await.expect("a transaction");
+    }
+    assert_eq!(stage.committed(&from).await, Some(10));
+    stage.close().await;
+    assert_eq!(visible(&*bus, &output).await, [10]);
+}
+
 /// A second member with the same id takes over: what the first then attempts leaves nothing.
 pub async fn a_newer_owner_of_the_id_fences_the_older(subject: &dyn Subject) {
     let bus = subject.open().await;

@@ -73,6 +73,10 @@ impl Admin {
     fn settings(&self, topic: &TopicSpec) -> Vec<(&'static str, String)> {
         let limit = self.shared.config.max_message_bytes();
         let mut settings = vec![("max.message.bytes", limit.to_string())];
+        if self.shared.config.replication.is_some_and(|replicas| replicas >= 3) {
+            // Acknowledged by all in-sync replicas must not come to mean by the leader alone.
+            settings.push(("min.insync.replicas", "2".to_owned()));
+        }
         match topic.cleanup {
             Cleanup::Compact => settings.push(("cleanup.policy", "compact".to_owned())),
             Cleanup::Delete { max_age, max_bytes } => {

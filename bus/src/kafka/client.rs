@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Statistics};
 
 use super::config::KafkaConfig;
@@ -149,6 +150,15 @@ pub(super) struct Topics {
     known: Mutex<HashMap<Box<str>, Known>>,
 }
 
+/// Which of a topic's partitions must have a leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaders {
+    /// Whichever have one: an outage of some must not hold up the others.
+    Any,
+    /// All of them, as of a topic that was just created.
+    All,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Known {
     partitions: u32,
@@ -173,12 +183,13 @@ impl Topics {
         lock(&self.known).remove(topic);
     }
 
-    /// Asks a broker, and waits while a new topic's leaders are elected.
+    /// Asks a broker, and waits for leaders as far as they are wanted.
     pub(super) fn fetch<C: ClientContext>(
         &self,
         client: &Client<C>,
         shared: &Shared,
         topic: &str,
+        leaders: Leaders,
     ) -> Result<u32, BusError> {
         let deadline = Instant::now() + shared.config.timeout;
         loop {
@@ -194,7 +205,8 @@ impl Topics {
                 return Err(BusError::UnknownTopic { topic: topic.to_owned() });
             }
             let partitions = answer.map_or(0, |t| t.partitions().len());
-            let ready = answer.is_some_and(|t| t.partitions().iter().all(|p| p.leader() >= 0));
+            let led = |t: &MetadataTopic| t.partitions().iter().all(|p| p.leader() >= 0);
+            let ready = leaders == Leaders::Any || answer.is_some_and(led);
             if code.is_none() && ready && partitions > 0 {
                 let known = Known { partitions: u32::try_from(partitions).unwrap_or(u32::MAX), at: Instant::now() };
                 lock(&self.known).insert(topic.into(), known);

@@ -150,10 +150,13 @@ impl KafkaConfig {
     /// Settings of every client.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
+        // An answer that holds the largest batch, and never less than librdkafka's own default.
+        let answer = (self.max_message_bytes() + FRAMING_BYTES).max(100_000_000);
         config
             .set("bootstrap.servers", &self.brokers)
             .set("client.id", &self.client_id)
             .set("allow.auto.create.topics", "false")
+            .set("receive.message.max.bytes", answer.to_string())
             .set("socket.timeout.ms", millis(self.timeout))
             .set("socket.nagle.disable", "true")
             .set("reconnect.backoff.max.ms", "1000");

@@ -149,6 +149,13 @@ impl KafkaConsumer {
         Ok(Self { member, producer, ended })
     }
 
+    async fn checked_transact(&self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError> {
+        self.member.check_all(offsets)?;
+        self.producer.check(&outputs).await?;
+        let (member, offsets) = (Arc::clone(&self.member), offsets.to_vec());
+        blocking(move || member.transact(&outputs, &offsets)).await?
+    }
+
     fn open(shared: Arc<Shared>, config: ConsumerConfig) -> Result<Arc<Member>, BusError> {
         let transactor = match &config.transactional_id {
             Some(id) => {
@@ -214,12 +221,9 @@ impl Consumer for KafkaConsumer {
         if outputs.is_empty() && offsets.is_empty() {
             return Ok(());
         }
-        self.member.check_all(offsets)?;
-        self.producer.check(&outputs).await?;
         // Whoever drops this future does not learn the outcome.
         let abandoned = StartOver(Some(Arc::clone(&self.member)));
-        let (member, offsets) = (Arc::clone(&self.member), offsets.to_vec());
-        let result = blocking(move || member.transact(&outputs, &offsets)).await?;
+        let result = self.checked_transact(outputs, offsets).await;
         abandoned.disarm();
         result
     }

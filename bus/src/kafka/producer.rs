@@ -14,7 +14,7 @@ use rdkafka::{ClientConfig, ClientContext, Statistics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::admin::Admin;
-use super::client::{self, Shared, blocking, lock, partition_id, raw_partition};
+use super::client::{self, Leaders, Shared, blocking, lock, partition_id, raw_partition};
 use super::error::is_unknown_topic;
 use crate::contract::Producer;
 use crate::error::BusError;
@@ -126,6 +126,11 @@ impl Call {
         }
     }
 
+    /// Whether anything has gone wrong so far.
+    pub(super) fn has_failed(&self) -> bool {
+        lock(&self.first_error).is_some()
+    }
+
     /// What went wrong first, once all have been reported.
     pub(super) fn result(&self) -> Result<(), BusError> {
         lock(&self.first_error).take().map_or(Ok(()), Err)
@@ -143,8 +148,14 @@ pub(super) fn enqueue(native: &Native, records: &[Record], call: &Arc<Call>, sha
             raw.payload = record.value.as_deref();
             raw.headers = headers(record);
             native.send(raw).map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(Code::UnknownPartition) => BusError::UnknownPartition(record.to.clone()),
-                Some(code) if is_unknown_topic(code) => BusError::UnknownTopic { topic: record.to.topic.to_string() },
+                Some(Code::UnknownPartition) => {
+                    shared.topics.forget(&record.to.topic);
+                    BusError::UnknownPartition(record.to.clone())
+                }
+                Some(code) if is_unknown_topic(code) => {
+                    shared.topics.forget(&record.to.topic);
+                    BusError::UnknownTopic { topic: record.to.topic.to_string() }
+                }
                 _ => shared.operation("publishing").kafka_error(&error),
             })
         });
@@ -190,7 +201,9 @@ impl KafkaProducer {
         let current = slot.as_ref().ok_or(BusError::Closed)?;
         if let Some((code, reason)) = current.client().fatal_error() {
             tracing::warn!(%code, reason, "producer replaced after a fatal error");
-            *slot = Some(native(&self.shared.config.producer(), &self.shared)?);
+            let old = slot.replace(native(&self.shared.config.producer(), &self.shared)?);
+            // Its end waits for its thread.
+            tokio::task::spawn_blocking(move || drop(old));
         }
         slot.clone().ok_or(BusError::Closed)
     }
@@ -216,7 +229,8 @@ impl KafkaProducer {
     pub(super) async fn await_topic(&self, topic: &str) -> Result<u32, BusError> {
         let deadline = tokio::time::Instant::now() + self.shared.config.timeout;
         loop {
-            match self.fetch_partitions(topic).await {
+            let (shared, native, topic) = (Arc::clone(&self.shared), self.native()?, topic.to_owned());
+            match blocking(move || shared.topics.fetch(native.client(), &shared, &topic, Leaders::All)).await? {
                 Err(BusError::UnknownTopic { .. }) if tokio::time::Instant::now() < deadline => {
                     tokio::time::sleep(TOPIC_RETRY).await;
                 }
@@ -228,7 +242,7 @@ impl KafkaProducer {
     /// Asks a broker for the number of partitions.
     pub(super) async fn fetch_partitions(&self, topic: &str) -> Result<u32, BusError> {
         let (shared, native, topic) = (Arc::clone(&self.shared), self.native()?, topic.to_owned());
-        blocking(move || shared.topics.fetch(native.client(), &shared, &topic)).await?
+        blocking(move || shared.topics.fetch(native.client(), &shared, &topic, Leaders::Any)).await?
     }
 
     async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BusError> {
@@ -265,7 +279,9 @@ impl Producer for KafkaProducer {
                 // Answered from memory; the fresh count serves the calls that follow.
                 let (shared, native, topic) = (Arc::clone(&self.shared), self.native()?, topic.to_owned());
                 shared.topics.refreshing(&topic);
-                tokio::task::spawn_blocking(move || shared.topics.fetch(native.client(), &shared, &topic));
+                tokio::task::spawn_blocking(move || {
+                    shared.topics.fetch(native.client(), &shared, &topic, Leaders::Any)
+                });
                 Ok(partitions)
             }
             None => self.fetch_partitions(topic).await,

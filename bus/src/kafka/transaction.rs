@@ -68,33 +68,50 @@ impl Transactor {
         let (call, _) = Call::new(outputs.len(), None);
         let outcome = producer.begin_transaction().and_then(|()| {
             enqueue(producer, outputs, &call, &shared);
+            if call.has_failed() {
+                // librdkafka knows nothing of records that it refused, and would commit the rest.
+                return Ok(Attempt::Refused);
+            }
             if offsets.count() > 0 {
                 producer.send_offsets_to_transaction(offsets, group, timeout)?;
             }
-            producer.commit_transaction(timeout)
+            producer.commit_transaction(timeout).map(|()| Attempt::Committed)
         });
-        match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.start_over(&error, &call)),
-        }
+        let error = match outcome {
+            Ok(Attempt::Committed) => return Ok(()),
+            Ok(Attempt::Refused) => None,
+            Err(error) => Some(error),
+        };
+        Err(self.start_over(error.as_ref(), &call))
     }
 
     /// Destroys the producer, and with it the transaction or the doubt about it.
-    fn start_over(&mut self, error: &KafkaError, call: &Call) -> Failure {
+    fn start_over(&mut self, error: Option<&KafkaError>, call: &Call) -> Failure {
         self.native = None;
         let settled = self.settle();
+        let refused = call.result().err();
         // Records that can never be written fail the commit before it is sent: with the next producer the
         // transaction is gone for certain.
-        if let (Err(refused), Ok(())) = (call.result(), &settled)
-            && refused.class() == ErrorClass::Permanent
-        {
-            return Failure::Refused(refused);
-        }
-        let reason = error.to_string();
+        let refused = match (refused, &settled) {
+            (Some(refused), Ok(())) if refused.class() == ErrorClass::Permanent => return Failure::Refused(refused),
+            (refused, _) => refused,
+        };
+        let said = error.map(|error| self.shared.operation("transaction").kafka_error(error));
+        let reason = [said.as_ref(), refused.as_ref()].into_iter().flatten().map(ToString::to_string);
+        let reason = reason.collect::<Vec<_>>().join("; ");
         tracing::warn!(reason, transactional_id = %self.id, settled = settled.is_ok(), "transaction started over");
-        Failure::StartOver(match error.rdkafka_error_code() {
+        // What no other attempt can change, such as rights that are missing.
+        let hopeless = [said, refused].into_iter().flatten().find(|error| error.class() == ErrorClass::Fatal);
+        Failure::StartOver(match error.and_then(KafkaError::rdkafka_error_code) {
             Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
-            _ => BusError::Restarted { reason },
+            _ => hopeless.unwrap_or(BusError::Restarted { reason }),
         })
     }
+}
+
+/// How far an attempt at a transaction came without an error.
+enum Attempt {
+    Committed,
+    /// Some of its records were refused before anything was sent.
+    Refused,
 }

@@ -288,7 +288,12 @@ impl Consumer for LocalConsumer {
         let queued = self.check_id(&name).and_then(|()| self.submit(outputs, offsets));
         // What the caller forgets now has to come again, of every partition.
         self.restart |= matches!(queued, Err(BusError::Fenced { .. }));
-        queued?.await.unwrap_or(Err(BusError::Closed))
+        let queued = queued?;
+        // Whoever drops this future does not learn the outcome.
+        let restart = std::mem::replace(&mut self.restart, true);
+        let result = queued.await.unwrap_or(Err(BusError::Closed));
+        self.restart = restart;
+        result
     }
 
     async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {

@@ -32,7 +32,8 @@ pub(super) struct Store {
 impl Store {
     /// Bytes read at once at most, as long as records are smaller.
     const SPAN: usize = 256 * 1024;
-    /// Bytes of other partitions that are read along rather than skipped.
+    /// Bytes of other partitions that are read along rather than skipped; never more than the record before them,
+    /// since they stay in memory with it.
     const GAP: usize = 4 * 1024;
 
     pub(super) fn new(dir: Arc<dyn Dir>, state: State, active: &Active) -> Self {
@@ -184,7 +185,8 @@ impl Store {
             let end = |place: &Place| place.pos as usize + place.len as usize;
             let near = |pair: &[Place]| {
                 let gap = (pair[1].pos as usize).checked_sub(end(&pair[0]));
-                gap.is_some_and(|gap| gap <= Self::GAP) && end(&pair[1]) - first.pos as usize <= Self::SPAN
+                gap.is_some_and(|gap| gap <= Self::GAP.min(pair[0].len as usize))
+                    && end(&pair[1]) - first.pos as usize <= Self::SPAN
             };
             let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
             let (run, others) = rest.split_at(count);

@@ -27,6 +27,9 @@ pub(super) struct Moving {
     segment: u64,
     /// Records that may be wanted, by position from the last to the first.
     rest: Vec<(Part, Place)>,
+    /// Tombstones that have served their time; forgotten with the segment and not before, lest the values that they
+    /// delete, should moving begin anew, pass for the last ones.
+    gone: Vec<(Part, Place)>,
     expiries: HashMap<Part, Expiry>,
 }
 
@@ -161,12 +164,12 @@ impl Log {
         if self.active.segment.len >= self.active.segment.base + self.limits.segment_bytes {
             self.roll()?;
         }
-        let (mut bytes, mut gone) = (Vec::new(), Vec::new());
+        let mut bytes = Vec::new();
         for _ in 0..STEP_RECORDS {
             let Some((part, place)) = moving.rest.pop() else { break };
             match wanted(&self.store, &moving, part, &place, now_ms)? {
                 Verdict::Move(raw) => bytes.put_slice(&raw),
-                Verdict::Forget => gone.push((part, place)),
+                Verdict::Forget => moving.gone.push((part, place)),
                 Verdict::Leave => {}
             }
             if bytes.len() >= STEP_BYTES.min(self.limits.segment_bytes as usize / 4) {
@@ -183,19 +186,18 @@ impl Log {
                 }
             })?;
         }
-        let mut state = self.store.state_mut();
-        for (part, place) in gone {
-            if let Some(latest) = &mut state.partition(part).latest {
-                latest.forget(&place);
-            }
-        }
         if last {
+            let mut state = self.store.state_mut();
+            for (part, place) in &moving.gone {
+                if let Some(latest) = &mut state.partition(*part).latest {
+                    latest.forget(place);
+                }
+            }
             state.drop_oldest();
             drop(state);
             self.remove(moving.segment);
             self.store.forget(moving.segment);
         } else {
-            drop(state);
             self.moving = Some(moving);
         }
         Ok(true)
@@ -222,7 +224,7 @@ fn plan(store: &Store, now_ms: i64) -> Result<Moving, BusError> {
         rest.extend(store.places(part, segment, &places)?.iter().map(|place| (part, *place)));
     }
     rest.sort_unstable_by_key(|(_, place)| std::cmp::Reverse(place.pos));
-    Ok(Moving { segment, rest, expiries })
+    Ok(Moving { segment, rest, gone: Vec::new(), expiries })
 }
 
 /// What becomes of a record whose segment goes.

@@ -17,7 +17,7 @@ use super::context::{MemberContext, Rebalance};
 use crate::contract::StartAt;
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
-use crate::kafka::client::{lock, partition_id};
+use crate::kafka::client::{Leaders, lock, partition_id};
 use crate::kafka::error::is_unknown_topic;
 use crate::record::{Generation, Headers, PartitionId, Received};
 
@@ -109,7 +109,11 @@ impl Driver {
         for (partition, offset) in &flow.rewind {
             let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
             let to = RawOffset::Offset(i64::try_from(*offset).unwrap_or(i64::MAX));
-            self.note("rewind", consumer.seek(&partition.topic, number, to, TICK));
+            if let Err(error) = consumer.seek(&partition.topic, number, to, QUESTION) {
+                // What was dropped must come again, whatever it takes.
+                tracing::warn!(%error, %partition, offset, "going back failed; the member starts over");
+                self.member.inbox.restart();
+            }
         }
         for (partitions, pause) in [(&flow.pause, true), (&flow.resume, false)] {
             if partitions.is_empty() {
@@ -207,9 +211,11 @@ impl Driver {
     /// librdkafka does not say which.
     fn missing_topic(&self, consumer: &BaseConsumer<MemberContext>) -> Option<String> {
         let shared = &self.member.shared;
-        self.member.config.topics.iter().find_map(|topic| match shared.topics.fetch(consumer.client(), shared, topic) {
-            Err(BusError::UnknownTopic { topic }) => Some(topic),
-            _ => None,
+        self.member.config.topics.iter().find_map(|topic| {
+            match shared.topics.fetch(consumer.client(), shared, topic, Leaders::Any) {
+                Err(BusError::UnknownTopic { topic }) => Some(topic),
+                _ => None,
+            }
         })
     }
 
@@ -280,9 +286,9 @@ impl Driver {
         let result = self.member.settle().and_then(|()| {
             let positions = self.positions(consumer, &restarting)?;
             if !positions.is_empty() {
-                consumer
-                    .seek_partitions(start_list(&positions)?, QUESTION)
-                    .map_err(|error| self.member.shared.operation("going back").kafka_error(&error))?;
+                let fail = |error: KafkaError| self.member.shared.operation("going back").kafka_error(&error);
+                let sought = consumer.seek_partitions(start_list(&positions)?, QUESTION).map_err(fail)?;
+                sought.elements().iter().try_for_each(|element| element.error()).map_err(fail)?;
             }
             Ok(positions)
         });

@@ -116,7 +116,8 @@ impl Inbox {
     pub(super) fn restart(&self) {
         let state = &mut *lock(&self.state);
         // Partitions on their way out are not assigned anew; the caller has nothing left to commit for them.
-        if let GivingUp::Queued(leaving) | GivingUp::Told(leaving) = std::mem::take(&mut state.giving_up) {
+        if let GivingUp::Queued(leaving) | GivingUp::Told(leaving) = &state.giving_up {
+            let leaving = leaving.clone();
             state.disown(&leaving);
             state.giving_up = GivingUp::Released;
         }

@@ -8,7 +8,7 @@ use super::{LocalConsumer, Owned};
 use crate::error::{BusError, ErrorClass};
 use crate::local::frame::{Part, Stored};
 use crate::local::read::{Allowance, Store};
-use crate::record::{Generation, PartitionId, Received};
+use crate::record::{Cleanup, Generation, PartitionId, Received};
 
 /// A fetch under way.
 pub(super) type Fetching = JoinHandle<Result<Vec<Fetched>, BusError>>;
@@ -19,6 +19,8 @@ pub(super) struct Fetched {
     part: Part,
     generation: Generation,
     from: u64,
+    /// Whether every offset has a record until retention takes it, unlike in a compacted topic.
+    dense: bool,
     /// The partition's end when the fetch was planned.
     end: u64,
     records: Vec<Stored>,
@@ -50,11 +52,15 @@ impl LocalConsumer {
             class: ErrorClass::Fatal,
         })??;
         let mut out = Vec::new();
-        for Fetched { partition, generation, from, end, records, .. } in fetched {
+        for Fetched { partition, generation, from, end, dense, records, .. } in fetched {
             // Read for an ownership that has ended, or that was paused meanwhile: read again when it goes on.
             let current =
                 |owned: &&mut Owned| owned.generation == generation && owned.position == from && !owned.paused;
             let Some(owned) = self.owned.get_mut(&partition).filter(current) else { continue };
+            let lost = if dense { records.first().map_or(0, |first| first.offset.saturating_sub(from)) } else { 0 };
+            if lost > 0 {
+                tracing::warn!(group = &*self.config.group, %partition, from, lost, "retention was faster than the group");
+            }
             owned.position = records.last().map_or(end, |record| record.offset + 1);
             out.extend(records.into_iter().map(|stored| Received {
                 from: partition.clone(),
@@ -77,6 +83,7 @@ impl LocalConsumer {
             part: owned.part,
             generation: owned.generation,
             from: owned.position,
+            dense: state.topics.get(owned.part.topic as usize).is_none_or(|topic| topic.cleanup != Cleanup::Compact),
             end: state.partitions.get(&owned.part).map_or(0, |partition| partition.next),
             records: Vec::new(),
             complete: false,

@@ -216,3 +216,14 @@ fn a_closed_inbox_says_so_to_everyone() {
     inbox.push(vec![record(0, 1)]);
     assert!(matches!(inbox.take(), Some(Err(BusError::Closed))));
 }
+
+#[test]
+fn a_restart_does_not_take_back_that_partitions_are_released() {
+    let inbox = inbox_with(10, &[0, 1]);
+    inbox.revoke(vec![p(0)]);
+    assert_eq!(poll(&inbox), Some(Event::Revoked(vec![p(0)])));
+    assert_eq!(poll(&inbox), None);
+    assert!(inbox.is_released());
+    inbox.restart();
+    assert!(inbox.is_released(), "librdkafka waits for nothing any more");
+}
