@@ -113,6 +113,9 @@ pub(crate) struct GenerateArgs {
     /// Where to send to, by default this machine's receiver. Over HTTP, /v1/traces and /v1/logs are appended.
     #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
+    /// A header of every request, such as x-scope-orgid=team-a; may be repeated.
+    #[arg(long = "header", value_name = "KEY=VALUE")]
+    pub(crate) headers: Vec<String>,
     /// The same seed gives the same ids; by default every run has its own.
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

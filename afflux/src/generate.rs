@@ -16,7 +16,10 @@ pub(crate) async fn generate(args: GenerateArgs) -> anyhow::Result<()> {
         Protocol::Http => send::Protocol::Http,
     };
     let endpoint = args.endpoint.as_deref().unwrap_or(protocol.local_endpoint());
-    let target = Target::new(protocol, endpoint).map_err(misuse)?;
+    let mut target = Target::new(protocol, endpoint).map_err(misuse)?;
+    for header in &args.headers {
+        target = target.with_header(header).map_err(misuse)?;
+    }
     let config = GenerateConfig {
         rate: args.rate,
         duration: args.duration,

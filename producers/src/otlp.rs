@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! server ─▶ http │ grpc ─▶ body ─▶ ingest ─▶ decode ─▶ bus
-//!                                             compression, json, shape
+//!                                             compression, json, screen, shape
 //! ```
 
 mod answer;
@@ -21,6 +21,7 @@ mod ingest;
 mod json;
 mod memory;
 mod refusal;
+mod screen;
 mod server;
 mod shape;
 

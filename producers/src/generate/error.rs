@@ -33,6 +33,14 @@ pub enum GenerateError {
         /// A right one.
         example: &'static str,
     },
+    /// Not a header that can be sent.
+    #[error("{name} {reason}; write it like x-scope-orgid=team-a")]
+    Header {
+        /// The word `header`, and its key where it has one.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The file of acknowledged spans cannot be written.
     #[error("acked_file {} cannot be written: {source}", path.display())]
     AckedFile {

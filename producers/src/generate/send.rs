@@ -32,8 +32,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const SLOWEST_RETRY: Duration = Duration::from_secs(5);
-/// How long the last requests may still take once nothing new is sent.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long the last requests may still take once nothing new is sent: longer than one attempt.
+const GRACE: Duration = TIMEOUT.saturating_add(Duration::from_secs(1));
 /// How often the caller hears how it goes.
 const PROGRESS: Duration = Duration::from_secs(1);
 

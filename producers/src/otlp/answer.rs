@@ -33,40 +33,48 @@ impl Format {
     }
 }
 
-/// What was stored of a request.
+/// Items of a request that are not stored and never will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Rejection {
+    /// Spans or log records.
+    pub(super) items: u64,
+    /// The metric's label.
+    pub(super) label: &'static str,
+    /// What is wrong with the first of them.
+    pub(super) reason: String,
+}
+
+/// What was stored of a request: all but what was rejected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Receipt {
-    /// Spans or log records that were not stored and never will be.
-    pub(super) rejected: u64,
-    /// Why.
-    pub(super) reason: String,
+    pub(super) rejections: Vec<Rejection>,
 }
 
 impl Receipt {
     /// The export response; the partial success is left out where everything was stored.
     pub(super) fn encode(&self, signal: Signal, format: Format) -> Bytes {
-        let rejected = i64::try_from(self.rejected).unwrap_or(i64::MAX);
-        let error_message = self.reason.clone();
-        let partial = self.rejected > 0;
+        let rejected: u64 = self.rejections.iter().map(|rejection| rejection.items).sum();
+        let partial = rejected > 0;
+        let rejected = i64::try_from(rejected).unwrap_or(i64::MAX);
+        let reasons: Vec<_> = self.rejections.iter().map(|rejection| &*rejection.reason).collect();
+        let error_message = reasons.join("; ");
         match (format, signal) {
             (Format::Protobuf, Signal::Spans) => {
-                let partial = ExportTracePartialSuccess { rejected_spans: rejected, error_message };
-                let partial_success = (self.rejected > 0).then_some(partial);
-                ExportTraceServiceResponse { partial_success }.encode_to_vec().into()
+                let success = ExportTracePartialSuccess { rejected_spans: rejected, error_message };
+                ExportTraceServiceResponse { partial_success: partial.then_some(success) }.encode_to_vec().into()
             }
             (Format::Protobuf, Signal::Logs) => {
-                let partial = ExportLogsPartialSuccess { rejected_log_records: rejected, error_message };
-                let partial_success = (self.rejected > 0).then_some(partial);
-                ExportLogsServiceResponse { partial_success }.encode_to_vec().into()
+                let success = ExportLogsPartialSuccess { rejected_log_records: rejected, error_message };
+                ExportLogsServiceResponse { partial_success: partial.then_some(success) }.encode_to_vec().into()
             }
             (Format::Json, _) if !partial => Bytes::from_static(b"{}"),
             (Format::Json, Signal::Spans) => {
-                let partial = json!({"rejectedSpans": rejected.to_string(), "errorMessage": error_message});
-                json!({ "partialSuccess": partial }).to_string().into()
+                let success = json!({"rejectedSpans": rejected.to_string(), "errorMessage": error_message});
+                json!({ "partialSuccess": success }).to_string().into()
             }
             (Format::Json, Signal::Logs) => {
-                let partial = json!({"rejectedLogRecords": rejected.to_string(), "errorMessage": error_message});
-                json!({ "partialSuccess": partial }).to_string().into()
+                let success = json!({"rejectedLogRecords": rejected.to_string(), "errorMessage": error_message});
+                json!({ "partialSuccess": success }).to_string().into()
             }
         }
     }

@@ -55,11 +55,19 @@ pub struct Limits {
     /// Bytes of one record on the bus, about: what a request has for one partition is cut into as many records as
     /// it takes. Stay below what the bus allows (Kafka's topics, unless configured: 1 MB).
     pub record_bytes: ByteSize,
+    /// Attributes of one resource, scope, span, event, link or log record. Items that have more, or whose resource
+    /// or scope has more, are left out, and the answer says so.
+    pub attributes: usize,
+    /// Events of one span; spans that have more are left out.
+    pub events: usize,
+    /// Links of one span; spans that have more are left out.
+    pub links: usize,
     /// How long a request waits for the bus before its client is told to retry.
     pub ack_timeout: Period,
     /// How long a client may take to send the body of one request.
     pub body_timeout: Period,
-    /// How long a new connection may take to send the head of its first request.
+    /// How long the head of a request may take: for the first of a connection from its beginning, for others from
+    /// their first byte.
     pub header_timeout: Period,
     /// How long a connection may stay without a request.
     pub idle_timeout: Period,
@@ -78,6 +86,9 @@ impl OtlpConfig {
         let positive = [
             ("request_bytes", limits.request_bytes.0 > 0),
             ("record_bytes", limits.record_bytes.0 > 0),
+            ("attributes", limits.attributes > 0),
+            ("events", limits.events > 0),
+            ("links", limits.links > 0),
             ("ack_timeout", !limits.ack_timeout.0.is_zero()),
             ("body_timeout", !limits.body_timeout.0.is_zero()),
             ("header_timeout", !limits.header_timeout.0.is_zero()),
@@ -120,6 +131,9 @@ impl Default for Limits {
             decompressed_bytes: ByteSize::mib(64),
             in_flight_bytes: ByteSize::mib(256),
             record_bytes: ByteSize(900_000),
+            attributes: 1024,
+            events: 4096,
+            links: 4096,
             // Below the 5 s after which a Collector gives up, so that it sees the answer.
             ack_timeout: Period(Duration::from_secs(4)),
             body_timeout: Period(Duration::from_secs(30)),

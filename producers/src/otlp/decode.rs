@@ -5,11 +5,12 @@ use afflux_schemas::otlp::split::{self, Part, Split};
 use afflux_schemas::otlp::{canonical, validate};
 use bytes::Bytes;
 
-use super::answer::Format;
+use super::answer::{Format, Rejection};
 use super::compression::Encoding;
 use super::json;
 use super::memory::{Held, Memory};
 use super::refusal::Refusal;
+use super::screen::{self, Most};
 use super::shape::{SplitCost, cut};
 
 /// How a body is to be read.
@@ -31,18 +32,16 @@ pub(super) struct Target {
     pub(super) record_bytes: usize,
     /// Most bytes after decompression.
     pub(super) decompressed_bytes: usize,
+    /// Most attributes, events and links.
+    pub(super) most: Most,
 }
 
 /// What a request comes to.
 #[derive(Debug)]
 pub(super) struct Decoded {
     pub(super) parts: Vec<Part>,
-    /// Items in the parts.
-    pub(super) items: u64,
-    /// Items left out because of their ids.
-    pub(super) rejected: u64,
-    /// What is wrong with the first of them; empty if nothing is.
-    pub(super) reason: String,
+    /// Items left out because of their counts or ids.
+    pub(super) rejections: Vec<Rejection>,
     /// Uncompressed bytes of the request.
     pub(super) bytes: usize,
     /// What the parts hold of the budget.
@@ -55,12 +54,17 @@ pub(super) fn decode(body: Held, shape: Shape, target: &Target, memory: &Memory)
     let bytes = plain.bytes.len();
     let request = protobuf(plain, shape, memory)?;
     let request = canonical(request, shape.signal, memory)?;
+    let mut rejections = Vec::new();
+    let request = screened(request, shape.signal, target, memory, &mut rejections)?;
     let (Split { parts, rejected, reason }, permit) = partition(request, shape.signal, target, memory)?;
-    let items = parts.iter().map(|part| part.items).sum();
+    rejections.extend(reason.map(|reason| Rejection {
+        items: rejected,
+        label: "invalid_id",
+        reason: reason.to_string(),
+    }));
     let mut permits = Vec::from_iter(permit);
     let parts = fit(parts, target.record_bytes, memory, &mut permits)?;
-    let reason = reason.map(|reason| reason.to_string()).unwrap_or_default();
-    Ok(Decoded { parts, items, rejected, reason, bytes, permits })
+    Ok(Decoded { parts, rejections, bytes, permits })
 }
 
 fn protobuf(body: Held, shape: Shape, memory: &Memory) -> Result<Held, Refusal> {
@@ -97,6 +101,23 @@ fn canonical(request: Held, signal: Signal, memory: &Memory) -> Result<Held, Ref
         Signal::Logs => canonical::logs(&request.bytes)?,
     };
     Ok(Held { bytes, permit: Some(permit) })
+}
+
+/// Leaves out the items over a limit of counts.
+fn screened(
+    request: Held,
+    signal: Signal,
+    target: &Target,
+    memory: &Memory,
+    rejections: &mut Vec<Rejection>,
+) -> Result<Held, Refusal> {
+    let Some(first) = screen::find(&request.bytes, signal, &target.most) else {
+        return Ok(request);
+    };
+    let permit = memory.take(request.bytes.len())?;
+    let (bytes, items) = screen::remove(&request.bytes, signal, &target.most);
+    rejections.push(Rejection { items, label: "over_limit", reason: first.to_string() });
+    Ok(Held { bytes: bytes.into(), permit: Some(permit) })
 }
 
 /// Splits, and gives the permit of whichever bytes are still needed.

@@ -63,7 +63,7 @@ where
     is_grpc(&head.headers)?;
     let signal = route(head.uri.path())?;
     let encoding = encoding_of(&head.headers)?;
-    let _admission = ingest.admit()?;
+    let _admission = ingest.admit(&head.headers)?;
     let tenant = tenant_of(&head.headers)?;
     let limit = ingest.allowance();
     let allowance = Allowance { framing: PREFIX, ..limit };

@@ -50,7 +50,7 @@ where
         format: format_of(&head.headers).ok_or_else(|| Refusal::ContentType(shown(&head.headers, CONTENT_TYPE)))?,
         encoding: encoding_of(&head.headers)?,
     };
-    let _admission = ingest.admit()?;
+    let _admission = ingest.admit(&head.headers)?;
     let tenant = tenant_of(&head.headers)?;
     let allowance = ingest.allowance();
     let announced = body.size_hint().exact().map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));

@@ -11,19 +11,21 @@ use afflux_runtime::{Context, Metrics, Permit, Signal};
 use afflux_schemas::otlp::split::Part;
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_TENANT, Topics};
 use bytes::Bytes;
+use http::HeaderMap;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::NAME;
-use super::answer::{Format, Receipt};
+use super::answer::{Format, Receipt, Rejection};
 use super::body::Allowance;
 use super::compression::Encoding;
 use super::config::Limits;
 use super::decode::{Decoded, Shape, Target, decode};
 use super::memory::{Held, Memory};
 use super::refusal::Refusal;
+use super::screen::Most;
 
 /// Bytes that are decoded on the spot: below a millisecond of work. More goes to a thread of its own.
 const INLINE_PROTOBUF: usize = 256 * 1024;
@@ -36,7 +38,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// A group that nobody joins, to ask with.
 const PROBE_GROUP: &str = "afflux-probe";
 
-/// What a request costs besides its bytes: its task, stream, headers.
+/// What a request costs besides its head and body: its task and stream.
 const REQUEST_OVERHEAD: usize = 4 * 1024;
 
 /// Everything that requests share.
@@ -93,8 +95,9 @@ impl Ingest {
     }
 
     /// Lets a request in: what it gives is to be kept until the answer.
-    pub(super) fn admit(self: &Arc<Self>) -> Result<Admission, Refusal> {
-        let permit = self.memory.take(REQUEST_OVERHEAD)?;
+    pub(super) fn admit(self: &Arc<Self>, headers: &HeaderMap) -> Result<Admission, Refusal> {
+        let head: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let permit = self.memory.take(REQUEST_OVERHEAD + head)?;
         Ok(Admission { permit: Some(permit), ingest: Arc::clone(self) })
     }
 
@@ -113,8 +116,8 @@ impl Ingest {
         let signal = call.shape.signal;
         let ready = timeout_at(deadline, self.ready(signal)).await;
         let (producer, partitions) = ready.map_err(|_| self.slow())?.map_err(|error| self.failed(error))?;
-        let decoded = self.decode(call.shape, call.body, partitions, deadline).await?;
-        let receipt = Receipt { rejected: decoded.rejected, reason: decoded.reason.clone() };
+        let mut decoded = self.decode(call.shape, call.body, partitions, deadline).await?;
+        let mut rejections = std::mem::take(&mut decoded.rejections);
         if !decoded.parts.is_empty() {
             if Instant::now() >= deadline {
                 // Nothing is written yet, so that the retry is no repetition.
@@ -123,15 +126,15 @@ impl Ingest {
             let publish = Arc::clone(self).publish(producer, signal, decoded, call.tenant);
             let published = self.tasks.spawn(publish);
             match timeout_at(deadline, published).await {
-                Ok(Ok(outcome)) => outcome?,
+                Ok(Ok(outcome)) => rejections.extend(outcome?),
                 Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
                 Err(_) => return Err(self.slow()),
             }
         }
-        if receipt.rejected > 0 {
-            self.metrics.dropped_items.get_or_create(&reason("invalid_id")).inc_by(receipt.rejected);
+        for Rejection { items, label, .. } in &rejections {
+            self.metrics.dropped_items.get_or_create(&reason(label)).inc_by(*items);
         }
-        Ok(receipt)
+        Ok(Receipt { rejections })
     }
 
     /// Counts a refusal.
@@ -188,6 +191,7 @@ impl Ingest {
             cluster: self.cluster.clone().unwrap_or_default(),
             record_bytes: self.limits.record_bytes.as_usize(),
             decompressed_bytes: self.limits.decompressed_bytes.as_usize(),
+            most: Most { attributes: self.limits.attributes, events: self.limits.events, links: self.limits.links },
         };
         if body.bytes.len() <= inline {
             return decode(body, shape, &target, &self.memory);
@@ -208,28 +212,68 @@ impl Ingest {
         }
     }
 
+    /// Stores the parts; gives the items that are too large for the bus, if it took others.
     async fn publish(
         self: Arc<Self>,
         producer: Arc<dyn Producer>,
         signal: Signal,
         decoded: Decoded,
         tenant: Option<Bytes>,
-    ) -> Result<(), Refusal> {
-        let Decoded { parts, items, bytes, permits, .. } = decoded;
-        let records = self.records(signal, parts, tenant.as_ref());
+    ) -> Result<Option<Rejection>, Refusal> {
+        let Decoded { parts, bytes, permits, .. } = decoded;
         self.show_in_flight();
-        let sent = tokio::select! {
-            sent = producer.send(records) => sent,
-            () = self.abandon.cancelled() => return Err(Refusal::Stopping),
-        };
+        let written = self.write(&*producer, signal, parts, tenant.as_ref()).await;
         drop(permits);
         self.show_in_flight();
-        sent.map_err(|error| self.failed(error))?;
+        let (stored, rejection) = written?;
         let labels = ComponentLabels { component: NAME, signal: signal.as_str() };
-        self.metrics.accepted_items.get_or_create(&labels).inc_by(items);
+        self.metrics.accepted_items.get_or_create(&labels).inc_by(stored);
         self.metrics.accepted_bytes.get_or_create(&labels).inc_by(bytes as u64);
         self.recovered();
-        Ok(())
+        Ok(rejection)
+    }
+
+    /// Writes the parts; gives the number of items written and those that are too large for the bus.
+    ///
+    /// A part over `record_bytes` goes alone, so that the bus refuses no other with it.
+    async fn write(
+        &self,
+        producer: &dyn Producer,
+        signal: Signal,
+        parts: Vec<Part>,
+        tenant: Option<&Bytes>,
+    ) -> Result<(u64, Option<Rejection>), Refusal> {
+        let limit = self.limits.record_bytes.as_usize();
+        let (fitting, large): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.value.len() <= limit);
+        let mut stored: u64 = fitting.iter().map(|part| part.items).sum();
+        if !fitting.is_empty() {
+            let sent = self.send(producer, self.records(signal, fitting, tenant)).await?;
+            sent.map_err(|error| self.failed(error))?;
+        }
+        let (mut items_too_large, mut first) = (0, None);
+        for part in large {
+            let items = part.items;
+            match self.send(producer, self.records(signal, vec![part], tenant)).await? {
+                Ok(()) => stored += items,
+                Err(error @ BusError::TooLarge { .. }) => {
+                    items_too_large += items;
+                    first.get_or_insert_with(|| Refusal::from(&error));
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        match first {
+            Some(refusal) if stored == 0 => Err(refusal),
+            first => Ok((stored, first.map(|refusal| rejection(items_too_large, &refusal)))),
+        }
+    }
+
+    /// What the bus says to the records, unless the process ends before.
+    async fn send(&self, producer: &dyn Producer, records: Vec<Record>) -> Result<Result<(), BusError>, Refusal> {
+        tokio::select! {
+            sent = producer.send(records) => Ok(sent),
+            () = self.abandon.cancelled() => Err(Refusal::Stopping),
+        }
     }
 
     fn recovered(&self) {
@@ -314,6 +358,10 @@ impl Drop for Admission {
 
 fn reason(reason: &'static str) -> ReasonLabels {
     ReasonLabels { component: NAME, reason }
+}
+
+fn rejection(items: u64, refusal: &Refusal) -> Rejection {
+    Rejection { items, label: refusal.verdict().reason, reason: refusal.to_string() }
 }
 
 /// Milliseconds since the epoch; 0 before it.

@@ -6,10 +6,11 @@
 //!
 //! Read as the OTLP specification and proto3's JSON mapping say: names in lowerCamelCase or as in the
 //! `.proto`, unknown names ignored, `null` as absent, ids in hex of either case, other bytes in base64, 64-bit
-//! integers as numbers or strings, enums as numbers or names.
+//! integers as numbers or strings, enums as numbers or names. A lone surrogate in a string is read as U+FFFD, as by
+//! the Collector: strings are read as bytes, where the parser lets them through.
 
 mod tables;
-mod wire;
+pub(super) mod wire;
 
 use std::fmt;
 
@@ -90,7 +91,7 @@ impl<'de> DeserializeSeed<'de> for Name {
     type Value = Option<&'static Field>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -101,8 +102,9 @@ impl Visitor<'_> for Name {
         f.write_str("a field name")
     }
 
-    fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self.0.fields.iter().find(|field| field.json == name || field.proto == name))
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Self::Value, E> {
+        let is_named = |field: &&Field| field.json.as_bytes() == name || field.proto.as_bytes() == name;
+        Ok(self.0.fields.iter().find(is_named))
     }
 }
 
@@ -165,7 +167,10 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        match self.field.kind {
+            Kind::String => deserializer.deserialize_option(self),
+            _ => deserializer.deserialize_any(self),
+        }
     }
 }
 
@@ -178,6 +183,18 @@ impl<'de> Visitor<'de> for Value<'_> {
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
         Ok(())
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+
+    fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<(), E> {
+        if self.keep_default || !text.is_empty() { put_text(self.field, text, self.out) } else { Ok(()) }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
@@ -204,7 +221,6 @@ impl<'de> Visitor<'de> for Value<'_> {
         let wrong = |field| E::invalid_value(Unexpected::Str(excerpt(text)), &Expected(field));
         let field = self.field;
         match field.kind {
-            Kind::String => self.bytes(text.as_bytes()),
             Kind::Hex => self.bytes(&unhex(text).ok_or_else(|| wrong(field))?),
             Kind::Base64 => self.bytes(&unbase64(text).ok_or_else(|| wrong(field))?),
             Kind::Enum(names) => self.integer(names(text).ok_or_else(|| wrong(field))?.into())?,
@@ -213,7 +229,7 @@ impl<'de> Visitor<'de> for Value<'_> {
                 Ok(value) => self.integer(value)?,
                 Err(_) => self.double(text.parse().map_err(|_| wrong(field))?)?,
             },
-            Kind::Bool | Kind::Message(_) | Kind::Repeated(_) | Kind::Strings => {
+            Kind::String | Kind::Bool | Kind::Message(_) | Kind::Repeated(_) | Kind::Strings => {
                 return Err(E::invalid_type(Unexpected::Str(excerpt(text)), &Expected(field)));
             }
         }
@@ -264,7 +280,7 @@ impl<'de> DeserializeSeed<'de> for Text<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_str(self)
+        deserializer.deserialize_bytes(self)
     }
 }
 
@@ -275,10 +291,26 @@ impl Visitor<'_> for Text<'_> {
         write!(f, "a string in {}", self.field.json)
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        put_len_field(self.out, self.field.number, text.as_bytes());
-        Ok(())
+    fn visit_bytes<E: Error>(self, text: &[u8]) -> Result<(), E> {
+        put_text(self.field, text, self.out)
     }
+}
+
+/// Writes a string, given as UTF-8 in which lone surrogates may stand as if they were characters.
+fn put_text<E: Error>(field: &Field, text: &[u8], out: &mut Vec<u8>) -> Result<(), E> {
+    const REPLACEMENT: [u8; 3] = *b"\xef\xbf\xbd";
+    put_len_field(out, field.number, text);
+    if std::str::from_utf8(text).is_ok() {
+        return Ok(());
+    }
+    let start = out.len() - text.len();
+    let written = &mut out[start..];
+    for at in 0..written.len().saturating_sub(2) {
+        if let [0xed, 0xa0..=0xbf, 0x80..=0xbf] = written[at..at + 3] {
+            written[at..at + 3].copy_from_slice(&REPLACEMENT);
+        }
+    }
+    std::str::from_utf8(written).map(drop).map_err(|_| E::custom(format_args!("{} is not UTF-8", field.json)))
 }
 
 /// "traceId, hex digits": what an error message says was expected.

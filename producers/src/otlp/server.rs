@@ -1,10 +1,11 @@
 //! Listening, connections and their end.
 
+mod activity;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -16,12 +17,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use activity::{Activity, Patient};
+
 use super::error::OtlpError;
 use super::ingest::Ingest;
 use super::{grpc, http};
 
-/// Largest read buffer of an HTTP/1 connection.
+/// Largest read buffer of an HTTP/1 connection, and thereby the largest head of a request.
 const HTTP1_BUFFER: usize = 128 * 1024;
+/// Most header fields of an HTTP/1 request.
+const HTTP1_HEADERS: usize = 100;
+/// Largest head of an HTTP/2 request.
+const HTTP2_HEAD: u32 = 16 * 1024;
 /// Requests that one HTTP/2 connection may have open.
 const HTTP2_STREAMS: u32 = 256;
 /// Bytes that one HTTP/2 connection may send ahead of their being read.
@@ -91,7 +98,7 @@ async fn serve(stream: TcpStream, protocol: Protocol, ingest: Arc<Ingest>) {
         let (ingest, activity) = (Arc::clone(&ingest), Arc::clone(&activity));
         move |request: hyper::Request<Incoming>| {
             let ingest = Arc::clone(&ingest);
-            let request_open = activity.begin();
+            let request_open = activity.begin(request.version());
             async move {
                 let response = match protocol {
                     Protocol::Grpc => grpc::handle(ingest, request).await,
@@ -103,10 +110,11 @@ async fn serve(stream: TcpStream, protocol: Protocol, ingest: Arc<Ingest>) {
         }
     });
     let builder = builder(protocol, &ingest);
+    let stream = Patient::new(stream, Arc::clone(&activity), ingest.limits.header_timeout.0);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let idle_timeout = ingest.limits.idle_timeout.0;
     let mut closing = false;
-    let mut deadline = activity.start + ingest.limits.header_timeout.0;
+    let mut deadline = activity.start() + ingest.limits.header_timeout.0;
     loop {
         tokio::select! {
             ended = connection.as_mut() => {
@@ -136,10 +144,12 @@ async fn serve(stream: TcpStream, protocol: Protocol, ingest: Arc<Ingest>) {
 
 fn builder(protocol: Protocol, ingest: &Arc<Ingest>) -> Builder<Tracked> {
     let mut builder = Builder::new(Tracked(Arc::clone(ingest)));
-    builder.http1().timer(TokioTimer::new()).max_buf_size(HTTP1_BUFFER);
+    // Hyper's own timeout of 30 s counts the time between two requests as well: `Patient` stands in for it.
+    builder.http1().header_read_timeout(None).max_buf_size(HTTP1_BUFFER).max_headers(HTTP1_HEADERS);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .max_header_list_size(HTTP2_HEAD)
         .max_concurrent_streams(HTTP2_STREAMS)
         .initial_stream_window_size(HTTP2_WINDOW)
         .initial_connection_window_size(HTTP2_WINDOW);
@@ -165,46 +175,5 @@ where
                 () = abandon.cancelled() => {}
             }
         });
-    }
-}
-
-/// When a connection last had a request.
-struct Activity {
-    start: Instant,
-    open: AtomicUsize,
-    /// Milliseconds from the start to the end of the last request; 0 before the first.
-    last_ms: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), open: AtomicUsize::new(0), last_ms: AtomicU64::new(0) }
-    }
-
-    fn begin(self: &Arc<Self>) -> RequestOpen {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        RequestOpen(Arc::clone(self))
-    }
-
-    /// When the connection will have been without a request for that long; `None` if it never had one.
-    fn quiet_at(&self, patience: Duration) -> Option<Instant> {
-        if self.open.load(Ordering::Relaxed) > 0 {
-            return Some(Instant::now() + patience);
-        }
-        match self.last_ms.load(Ordering::Relaxed) {
-            0 => None,
-            last => Some(self.start + Duration::from_millis(last) + patience),
-        }
-    }
-}
-
-/// A request in progress.
-struct RequestOpen(Arc<Activity>);
-
-impl Drop for RequestOpen {
-    fn drop(&mut self) {
-        let since = u64::try_from(self.0.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.last_ms.store(since.max(1), Ordering::Relaxed);
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,9 +1,11 @@
 //! The receiver on real sockets, with a bus that does as it is told.
 
 mod bus;
+mod connections;
 mod durability;
 mod grpc;
 mod harness;
 mod http;
 mod limits;
+mod rejection;
 mod shutdown;

@@ -25,6 +25,23 @@ const BLOOM_FPP: f64 = 0.01;
 
 /// Columns of ids: never worth a dictionary.
 const IDS: &[&str] = &["trace_id", "span_id", "parent_span_id"];
+/// Columns whose least and greatest values exclude nothing that anybody asks for: ids are random (a bloom filter
+/// finds them), and the others are free text, or nearly always the same.
+const WITHOUT_STATISTICS: &[&str] = &[
+    "trace_id",
+    "span_id",
+    "parent_span_id",
+    "trace_state",
+    "flags",
+    "status_message",
+    "body",
+    "scope_version",
+    "resource_schema_url",
+    "scope_schema_url",
+    "dropped_attributes_count",
+    "dropped_events_count",
+    "dropped_links_count",
+];
 /// Columns of times, which follow each other closely.
 const TIMES: &[&str] = &["start_time", "end_time", "duration_ns", "time", "observed_time"];
 
@@ -113,6 +130,9 @@ fn properties(
     for (index, column) in schema.columns().iter().enumerate() {
         let path = column.path();
         let top = schema.get_column_root(index).name();
+        if WITHOUT_STATISTICS.contains(&top) {
+            properties = properties.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+        }
         properties = match top {
             _ if path.parts().len() > 1 => nested(properties, path),
             name if IDS.contains(&name) => ids(properties, path, config),

@@ -109,6 +109,41 @@ async fn damaged_requests_get_the_protocols_answer_and_good_ones_still_pass() ->
     Ok(())
 }
 
+#[tokio::test]
+async fn items_that_cannot_be_stored_are_named_and_the_others_are_stored() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let options = Options::up(&dir.path().join("data")).env("AFFLUX__PRODUCERS__OTLP__LIMITS__ATTRIBUTES", "20");
+    let afflux = Afflux::start(dir.path(), &options).await?;
+    // Larger than any record of the local bus, smaller than any request that the receiver refuses.
+    let large = "x".repeat(17 << 20);
+    let crowd = vec![r#"{"key":"a","value":{"intValue":1}}"#; 21].join(",");
+    let span = |id: u8, rest: &str| {
+        format!(r#"{{"traceId":"{id:02x}02030405060708090a0b0c0d0e0f10","spanId":"{id:02x}02030405060708",{rest}}}"#)
+    };
+    let spans = [
+        span(1, r#""name":"first""#),
+        span(2, &format!(r#""name":"{large}""#)),
+        span(3, &format!(r#""name":"crowded","attributes":[{crowd}]"#)),
+        span(4, r#""name":"alone \ud800""#),
+        span(5, r#""name":"last""#),
+    ];
+    let body = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{}]}}]}}]}}"#, spans.join(","));
+    let client = reqwest::Client::new();
+    let url = format!("http://127.0.0.1:{}/v1/traces", afflux.http);
+    let answer = client.post(&url).header("content-type", "application/json").body(body).send().await?;
+    assert_eq!(answer.status(), 200);
+    let answer: serde_json::Value = serde_json::from_slice(&answer.bytes().await?)?;
+    let partial = &answer["partialSuccess"];
+    assert_eq!(partial["rejectedSpans"], "2", "{answer}");
+    let reason = partial["errorMessage"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("a span has over 20 attributes, the limit of this receiver; a record of "), "{reason}");
+    afflux.stop().await?;
+    let rows = query(&dir.path().join("data/lake"), "SELECT name FROM spans ORDER BY trace_id")?;
+    let names = ["first", "alone \u{fffd}", "last"].map(|name| serde_json::json!({"name": name}));
+    assert_eq!(rows, names);
+    Ok(())
+}
+
 fn gzip_of_zeros(bytes: usize) -> anyhow::Result<Vec<u8>> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
     std::io::copy(&mut std::io::Read::take(std::io::repeat(0), bytes as u64), &mut encoder)?;

@@ -9,8 +9,9 @@ use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Extensions, Request, Status};
 
 use super::answer::{Answer, innermost};
 use super::target::Target;
@@ -20,12 +21,13 @@ use super::{CONNECT_TIMEOUT, TIMEOUT};
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     channel: Channel,
+    metadata: MetadataMap,
 }
 
 impl Client {
     pub(super) fn new(target: &Target) -> Self {
         let endpoint = Endpoint::from(target.uri().clone()).connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
-        Self { channel: endpoint.connect_lazy() }
+        Self { channel: endpoint.connect_lazy(), metadata: MetadataMap::from_headers(target.headers().clone()) }
     }
 
     pub(super) async fn export(&self, signal: Signal, body: Bytes) -> Answer {
@@ -37,7 +39,8 @@ impl Client {
         if let Err(error) = grpc.ready().await {
             return Answer::Retry { after: None, reason: innermost(&error) };
         }
-        match grpc.unary(Request::new(body), path, RawCodec).await {
+        let request = Request::from_parts(self.metadata.clone(), Extensions::default(), body);
+        match grpc.unary(request, path, RawCodec).await {
             Ok(response) => Answer::accepted(signal, response.get_ref()),
             Err(status) => judge(&status),
         }

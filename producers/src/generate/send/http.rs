@@ -5,7 +5,7 @@ use std::time::Duration;
 use afflux_runtime::Signal;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -46,11 +46,13 @@ impl Client {
             Signal::Spans => "/v1/traces",
             Signal::Logs => "/v1/logs",
         };
-        let request = Request::post(self.target.join(path).map_err(|error| error.to_string())?)
-            .header(CONTENT_TYPE, "application/x-protobuf")
-            .header(USER_AGENT, concat!("afflux-generate/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(body))
-            .map_err(|error| error.to_string())?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.target.join(path).map_err(|error| error.to_string())?;
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("afflux-generate/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
+        headers.extend(self.target.headers().clone());
         let response = self.http.request(request).await.map_err(|error| innermost(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| error.to_string())?.to_bytes();

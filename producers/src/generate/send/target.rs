@@ -3,7 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use http::Uri;
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING,
+};
+use http::uri::Uri;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +25,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// The port of endpoints that name none.
+    const fn port(self) -> u16 {
+        match self {
+            Self::Grpc => 4317,
+            Self::Http => 4318,
+        }
+    }
+
     /// The receiver on this machine at its customary port.
     pub const fn local_endpoint(self) -> &'static str {
         match self {
@@ -58,10 +70,15 @@ pub struct Target {
     pub protocol: Protocol,
     /// Scheme, host and port, and a path before `/v1/traces` if any.
     uri: Uri,
+    /// Go with every request; their values are marked as sensitive.
+    headers: HeaderMap,
 }
 
+/// Headers that are not the user's to set.
+const OURS: [HeaderName; 7] = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING];
+
 impl Target {
-    /// A receiver at `http://HOST:PORT` or `HOST:PORT`. TLS is not spoken.
+    /// A receiver at `http://HOST:PORT` or `HOST:PORT`; the port may be left out. TLS is not spoken.
     pub fn new(protocol: Protocol, endpoint: &str) -> Result<Self, GenerateError> {
         let wrong = |reason| {
             let (endpoint, example) = (endpoint.to_owned(), protocol.local_endpoint());
@@ -74,10 +91,38 @@ impl Target {
             Some("https") => return Err(wrong("needs TLS, which the generator does not speak")),
             _ => return Err(wrong("has an unknown scheme")),
         }
-        if uri.port_u16().is_none() {
-            return Err(wrong("has no port"));
+        let mut parts = uri.into_parts();
+        if let Some(authority) = parts.authority.take_if(|authority| authority.port().is_none()) {
+            let with_port = format!("{}:{}", authority.host(), protocol.port());
+            parts.authority = Some(with_port.parse().map_err(|_| wrong("is not a URL"))?);
         }
-        Ok(Self { protocol, uri })
+        let uri = Uri::from_parts(parts).map_err(|_| wrong("is not a URL"))?;
+        Ok(Self { protocol, uri, headers: HeaderMap::new() })
+    }
+
+    /// The receiver, with a header `KEY=VALUE` for every request. Errors tell the key and never the value, which may
+    /// be a secret.
+    pub fn with_header(mut self, header: &str) -> Result<Self, GenerateError> {
+        let wrong = |key: Option<&str>, reason| {
+            let name = key.map_or_else(|| "header".into(), |key| format!("header `{key}`"));
+            GenerateError::Header { name, reason }
+        };
+        let (key, value) = header.split_once('=').ok_or_else(|| wrong(None, "is not KEY=VALUE"))?;
+        let (key, value) = (key.trim(), value.trim());
+        let name: HeaderName = key.parse().map_err(|_| wrong(Some(key), "has a name that no header can have"))?;
+        if OURS.contains(&name) {
+            return Err(wrong(Some(key), "is set by the protocol"));
+        }
+        let unfit = |_| wrong(Some(key), "has a value that no header can have");
+        let mut value: HeaderValue = value.parse().map_err(unfit)?;
+        value.set_sensitive(true);
+        self.headers.append(name, value);
+        Ok(self)
+    }
+
+    /// What goes with every request.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// The receiver's base address.
@@ -112,13 +157,47 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_that_cannot_be_sent_to_are_refused_with_an_example() {
-        for (endpoint, reason) in [
-            ("https://otlp.example:443", "TLS"),
-            ("localhost", "no port"),
-            ("ftp://localhost:21", "unknown scheme"),
-            ("http://", "not a URL"),
+    fn endpoints_without_a_port_have_the_one_of_their_protocol() {
+        for (protocol, port) in [(Protocol::Grpc, 4317), (Protocol::Http, 4318)] {
+            for (endpoint, base) in [
+                ("localhost", format!("http://localhost:{port}/")),
+                ("http://localhost", format!("http://localhost:{port}/")),
+                ("http://localhost:", format!("http://localhost:{port}/")),
+                ("http://[::1]/", format!("http://[::1]:{port}/")),
+                ("http://gateway/otlp", format!("http://gateway:{port}/otlp")),
+                ("localhost:80", "http://localhost:80/".into()),
+            ] {
+                assert_eq!(Target::new(protocol, endpoint).unwrap().uri().to_string(), base, "{endpoint}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_a_key_and_a_value_that_nobody_gets_to_see() {
+        let target = Target::new(Protocol::Http, "localhost").unwrap();
+        let target = target.with_header("X-Scope-OrgID=team-a").unwrap().with_header(" authorization = a=b ").unwrap();
+        let found: Vec<_> = target.headers().iter().map(|(key, value)| (key.as_str(), value.as_bytes())).collect();
+        assert_eq!(found, [("x-scope-orgid", &b"team-a"[..]), ("authorization", b"a=b")]);
+        assert!(!format!("{target:?} {target}").contains("team-a"), "{target:?}");
+        for (header, reason) in [
+            ("secret", "is not KEY=VALUE"),
+            ("=secret", "header `` has a name that no header can have"),
+            ("a b=secret", "header `a b` has a name that no header can have"),
+            ("a=sec\nret", "`a` has a value that no header can have"),
+            ("Content-Type=secret", "`Content-Type` is set by the protocol"),
+            ("host=secret", "`host` is set by the protocol"),
         ] {
+            let text = target.clone().with_header(header).unwrap_err().to_string();
+            assert!(text.contains(reason) && text.contains("x-scope-orgid=team-a"), "{text}");
+            assert!(header == "secret" || !text.contains("secret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_cannot_be_sent_to_are_refused_with_an_example() {
+        for (endpoint, reason) in
+            [("https://otlp.example:443", "TLS"), ("ftp://localhost:21", "unknown scheme"), ("http://", "not a URL")]
+        {
             let text = Target::new(Protocol::Grpc, endpoint).unwrap_err().to_string();
             assert!(text.contains(reason) && text.contains("http://127.0.0.1:4317"), "{text}");
         }

@@ -2,6 +2,7 @@ use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use ::http::HeaderMap;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -36,6 +37,10 @@ struct Taken {
     script: VecDeque<Say>,
     span_ids: Vec<(Vec<u8>, Vec<u8>)>,
     log_records: u64,
+    /// Tenants that requests of either signal named.
+    tenants: Vec<String>,
+    /// How long it takes to answer.
+    delay: Duration,
 }
 
 impl Receiver {
@@ -67,12 +72,23 @@ impl Receiver {
         self.0.lock().unwrap().log_records += scopes.map(|scope| scope.log_records.len() as u64).sum::<u64>();
     }
 
+    /// Takes note of a request's headers, and takes its time.
+    async fn receive(&self, headers: &HeaderMap) {
+        let delay = {
+            let mut taken = self.0.lock().unwrap();
+            taken.tenants.extend(headers.get("x-scope-orgid").map(|tenant| tenant.to_str().unwrap().to_owned()));
+            taken.delay
+        };
+        tokio::time::sleep(delay).await;
+    }
+
     async fn serve(&self, protocol: Protocol) -> Target {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         match protocol {
             Protocol::Http => {
-                let traces = async |State(receiver): State<Self>, body: Bytes| {
+                let traces = async |State(receiver): State<Self>, headers: HeaderMap, body: Bytes| {
+                    receiver.receive(&headers).await;
                     let request = ExportTraceServiceRequest::decode(body).unwrap();
                     match receiver.traces(request) {
                         Ok(response) => response.encode_to_vec().into_response(),
@@ -80,7 +96,8 @@ impl Receiver {
                         Err(_) => (::http::StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "0")]).into_response(),
                     }
                 };
-                let logs = async |State(receiver): State<Self>, body: Bytes| -> Response {
+                let logs = async |State(receiver): State<Self>, headers: HeaderMap, body: Bytes| -> Response {
+                    receiver.receive(&headers).await;
                     receiver.logs(ExportLogsServiceRequest::decode(body).unwrap());
                     ExportLogsServiceResponse::default().encode_to_vec().into_response()
                 };
@@ -115,6 +132,7 @@ impl TraceService for Receiver {
         &self,
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        self.receive(&request.metadata().clone().into_headers()).await;
         self.traces(request.into_inner()).map(tonic::Response::new).map_err(|say| match say {
             Say::Wrong => tonic::Status::invalid_argument("wrong"),
             _ => tonic::Status::unavailable("busy"),
@@ -128,6 +146,7 @@ impl LogsService for Receiver {
         &self,
         request: tonic::Request<ExportLogsServiceRequest>,
     ) -> Result<tonic::Response<ExportLogsServiceResponse>, tonic::Status> {
+        self.receive(&request.metadata().clone().into_headers()).await;
         self.logs(request.into_inner());
         Ok(tonic::Response::new(ExportLogsServiceResponse::default()))
     }
@@ -230,6 +249,26 @@ async fn a_run_ends_after_its_duration() {
     let report = sent(&config, &receiver.serve(Protocol::Grpc).await).await;
     assert!((100..=500).contains(&report.spans.sent), "{report:?}");
     assert_eq!(report.spans.acked, report.spans.sent);
+}
+
+#[tokio::test]
+async fn headers_go_with_every_request() {
+    for protocol in BOTH {
+        let receiver = Receiver::default();
+        let target = receiver.serve(protocol).await.with_header("x-scope-orgid=team-a").unwrap();
+        let report = sent(&spans(200), &target).await;
+        assert_eq!(report.spans.acked, report.spans.sent, "{protocol}");
+        let tenants = receiver.0.lock().unwrap().tenants.clone();
+        assert_eq!(tenants, vec!["team-a"; report.requests as usize], "{protocol}");
+    }
+}
+
+#[tokio::test]
+async fn the_last_requests_may_take_as_long_as_any() {
+    let receiver = Receiver::default();
+    receiver.0.lock().unwrap().delay = Duration::from_secs(6);
+    let report = sent(&spans(100), &receiver.serve(Protocol::Http).await).await;
+    assert_eq!(report.spans.unanswered() + report.log_records.unanswered(), 0, "{report:?}");
 }
 
 #[tokio::test]

@@ -122,6 +122,41 @@ fn text_that_is_not_the_message_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_lone_surrogate_is_read_as_a_replacement_character() {
+    for (json, expected) in [
+        (r"\ud800", "\u{fffd}"),
+        (r"\udc00", "\u{fffd}"),
+        (r"a\uD83Db", "a\u{fffd}b"),
+        (r"\ud83d\n\ud83d\ud83d\ude00", "\u{fffd}\n\u{fffd}😀"),
+        (r"\ude00\ud83d", "\u{fffd}\u{fffd}"),
+        (r"\u00ed\ua000\ufffd", "\u{ed}\u{a000}\u{fffd}"),
+    ] {
+        assert_eq!(span(&format!(r#"{{"name":"{json}"}}"#)).name, expected, "{json}");
+        assert_eq!(attribute(&format!(r#"{{"stringValue":"{json}"}}"#)), Some(Any::StringValue(expected.into())));
+        let key = span(&format!(r#"{{"attributes":[{{"key":"{json}"}}]}}"#)).attributes.remove(0).key;
+        assert_eq!(key, expected);
+        assert_eq!(span(&format!(r#"{{"{json}":{{"{json}":"{json}"}},"name":"a"}}"#)).name, "a", "an unknown name");
+    }
+    let text = r#"{"resourceSpans":[{"resource":{"entityRefs":[{"idKeys":["\ud800","b"]}]}}]}"#;
+    let request = ExportTraceServiceRequest::decode(&traces(text.as_bytes()).unwrap()[..]).unwrap();
+    let resource = request.resource_spans[0].resource.as_ref().unwrap();
+    assert_eq!(resource.entity_refs[0].id_keys, ["\u{fffd}", "b"]);
+    assert!(span_error(r#"{"traceId":"\ud800"}"#).contains("hex escape"), "only in text");
+    assert!(span_error(r#"{"name":"\ud80"}"#).contains("invalid escape"), "not even a surrogate");
+}
+
+#[test]
+fn text_where_a_string_belongs_is_a_string() {
+    assert_eq!(span(r#"{"name":null}"#).name, "");
+    for wrong in ["1", "1.5", "true", "{}", "[]", "[\"a\"]", "[97]"] {
+        let error = span_error(&format!(r#"{{"name":{wrong}}}"#));
+        assert!(error.contains("expected name, a string"), "{wrong}: {error}");
+    }
+    let error = traces(br#"{"resourceSpans":[{"resource":{"entityRefs":[{"idKeys":[1]}]}}]}"#).unwrap_err();
+    assert!(error.to_string().contains("a string in idKeys"), "{error}");
+}
+
+#[test]
 fn nesting_without_end_is_an_error_not_a_stack_overflow() {
     let deep = r#"{"arrayValue":{"values":["#.repeat(100_000);
     let text = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{{"body":{deep}"#);
@@ -232,7 +267,7 @@ fn scope(attributes: Vec<KeyValue>) -> Option<InstrumentationScope> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
     fn traces_come_out_as_an_independent_writer_put_them_in(

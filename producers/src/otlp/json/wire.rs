@@ -28,7 +28,7 @@ pub(super) fn fixed32_field(out: &mut Vec<u8>, number: u32, value: u32, skip: bo
 /// Writes a message field whose content `fill` appends.
 ///
 /// The length is known only afterwards: one byte is left for it, and content of 128 bytes or more is moved up.
-pub(super) fn message_field<E>(
+pub(in crate::otlp) fn message_field<E>(
     out: &mut Vec<u8>,
     number: u32,
     fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,

@@ -12,6 +12,8 @@ use tokio::sync::watch;
 pub(crate) enum Mode {
     /// Stores and acknowledges.
     Ack,
+    /// Stores calls whose records have so many bytes at most; refuses others whole.
+    Limit(usize),
     /// Stores nothing and answers nothing until the mode changes.
     Hang,
     /// Fails.
@@ -76,7 +78,7 @@ impl Bus for Handle {
 
     async fn lag(&self, _: &str, _: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
         match *self.0.mode.borrow() {
-            Mode::Ack => Ok(Vec::new()),
+            Mode::Ack | Mode::Limit(_) => Ok(Vec::new()),
             Mode::Hang => Err(BusError::TimedOut { what: "lag", after: std::time::Duration::ZERO }),
             Mode::Fail(error) => Err(error()),
         }
@@ -95,8 +97,14 @@ impl Producer for Handle {
         self.0.begun.send_modify(|n| *n += 1);
         let mut mode = self.0.mode.subscribe();
         let now = *mode.wait_for(|mode| !matches!(mode, Mode::Hang)).await.map_err(|_| BusError::Closed)?;
-        if let Mode::Fail(error) = now {
-            return Err(error());
+        match now {
+            Mode::Fail(error) => return Err(error()),
+            Mode::Limit(limit) => {
+                if let Some(large) = records.iter().find(|record| record.size() > limit) {
+                    return Err(BusError::TooLarge { to: large.to.clone(), size: large.size(), limit });
+                }
+            }
+            Mode::Ack | Mode::Hang => {}
         }
         self.0.records.lock().unwrap().extend(records);
         Ok(())
