@@ -161,17 +161,17 @@ impl File for OsFile {
     }
 
     fn read(&self, pos: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut buffer = vec![0; len];
-        let mut read = 0;
-        while read < len {
-            match self.0.read_at(&mut buffer[read..], pos + read as u64) {
+        let mut buffer = Vec::with_capacity(len);
+        while buffer.len() < len {
+            let at = pos + buffer.len() as u64;
+            match rustix::io::pread(&self.0, rustix::buffer::spare_capacity(&mut buffer), at) {
                 Ok(0) => break,
-                Ok(n) => read += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        buffer.truncate(read);
+        // More room may have been allocated than was asked for.
+        buffer.truncate(len);
         Ok(buffer)
     }
 

@@ -20,6 +20,8 @@ use super::rows::Rows;
 use super::table::Table;
 use super::transport::PART_BYTES;
 
+/// Rows of a page. The values of every column's page wait unencoded, eight bytes each, and maps have several per row.
+const PAGE_ROWS: usize = 8192;
 /// Share of lookups in a bloom filter that find a trace id which is not there.
 const BLOOM_FPP: f64 = 0.01;
 
@@ -126,6 +128,7 @@ fn properties(
         .set_compression(Compression::ZSTD(level))
         // Row groups end where rows are handed over.
         .set_max_row_group_row_count(None)
+        .set_data_page_row_count_limit(PAGE_ROWS)
         .set_sorting_columns(sorting(table, schema));
     for (index, column) in schema.columns().iter().enumerate() {
         let path = column.path();

@@ -13,6 +13,7 @@ use afflux_schemas::otlp::logs::LogsView;
 use afflux_schemas::otlp::trace::TracesView;
 use afflux_schemas::otlp::{canonical, validate};
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_TENANT};
+use bytes::Bytes;
 
 use super::layout::{Hour, Place};
 use super::pressure::{Charge, Usage};
@@ -23,7 +24,7 @@ use super::times::{log_times, span_times};
 #[derive(Debug)]
 pub(crate) struct Chunk {
     /// A valid request in canonical form.
-    bytes: Vec<u8>,
+    bytes: Bytes,
     /// The tenant, empty where the record names none.
     tenant: Box<[u8]>,
     groups: Vec<Group>,
@@ -101,16 +102,15 @@ pub(crate) fn scan(
     default_cluster: &Arc<str>,
     usage: &Arc<Usage>,
 ) -> Result<Scan, Malformed> {
-    let value = record.value.as_deref().ok_or(Malformed::Tombstone)?;
+    let value = record.value.as_ref().ok_or(Malformed::Tombstone)?;
     let checked = match table {
         Table::Spans => validate::traces(value)?,
         Table::Logs => validate::logs(value)?,
     };
-    // Copied, so that a row keeps no fetched batch of other topics alive.
     let bytes = match (checked.canonical, table) {
-        (true, _) => value.to_vec(),
-        (false, Table::Spans) => canonical::traces(value)?.to_vec(),
-        (false, Table::Logs) => canonical::logs(value)?.to_vec(),
+        (true, _) => value.clone(),
+        (false, Table::Spans) => canonical::traces(value)?,
+        (false, Table::Logs) => canonical::logs(value)?,
     };
     let header = |name| record.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let tenant = header(HEADER_TENANT).unwrap_or_default().as_bytes().into();
