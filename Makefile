@@ -2,7 +2,7 @@
 
 SHELL := bash
 export AFFLUX_CACHE ?= $(HOME)/.cache/afflux
-export CARGO_TARGET_DIR ?= $(HOME)/.cache/afflux/target
+export CARGO_TARGET_DIR ?= $(AFFLUX_CACHE)/target
 
 .DEFAULT_GOAL := help
 
