@@ -143,6 +143,13 @@ pub enum Event {
     Revoked(Vec<PartitionId>),
     /// At least one record, of any assigned partitions.
     Records(Vec<Received>),
+    /// Retention has taken records before this member could read them; it goes on behind them.
+    Expired {
+        /// Where they were.
+        partition: PartitionId,
+        /// How many offsets are lost.
+        records: u64,
+    },
 }
 
 /// A partition handed to a member.

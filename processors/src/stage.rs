@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use afflux_bus::{BusError, Consumer, ConsumerConfig, ErrorClass, Event};
 use afflux_runtime::admin::State;
+use afflux_runtime::metrics::PartitionLabels;
 use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
@@ -208,6 +209,11 @@ impl Running {
                 for assignment in &assignments {
                     tracing::info!(partition = %assignment.partition, position = assignment.position, "partition assigned");
                 }
+                Ok(())
+            }
+            Ok(Event::Expired { partition, records }) => {
+                let labels = PartitionLabels::new(NAME, &partition);
+                self.context.metrics.expired_records.get_or_create(&labels).inc_by(records);
                 Ok(())
             }
             Ok(Event::Revoked(partitions)) => {

@@ -44,8 +44,7 @@ async fn read_all(
     for (component, subscription) in subscriptions {
         for lag in bus.lag(&subscription.group, &subscription.topics).await? {
             let records = i64::try_from(lag.records()).unwrap_or(i64::MAX);
-            let topic = lag.partition.topic.to_string();
-            let labels = PartitionLabels { component, topic, partition: lag.partition.partition };
+            let labels = PartitionLabels::new(component, &lag.partition);
             metrics.lag_records.get_or_create(&labels).set(records);
         }
     }

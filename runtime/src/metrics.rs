@@ -4,6 +4,7 @@ mod samples;
 
 use std::sync::Mutex;
 
+use afflux_bus::PartitionId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -60,6 +61,13 @@ pub struct PartitionLabels {
     pub partition: u32,
 }
 
+impl PartitionLabels {
+    /// Labels of a partition that a component reads.
+    pub fn new(component: &'static str, partition: &PartitionId) -> Self {
+        Self { component, topic: partition.topic.to_string(), partition: partition.partition }
+    }
+}
+
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $field:ident: $ty:ty = $name:literal,)+) => {
         /// The table. Every field is registered under the name behind it, with its first doc line as help.
@@ -108,6 +116,8 @@ metrics! {
     settled_bytes: Family<ComponentLabels, Counter> = "settled_bytes",
     /// Attempts that failed and are retried, by reason.
     retries: Family<ReasonLabels, Counter> = "retries",
+    /// Records that retention took from the bus before the component could read them, per partition.
+    expired_records: Family<PartitionLabels, Counter> = "expired_records",
     /// Records not yet settled, per partition.
     lag_records: Family<PartitionLabels, Gauge> = "lag_records",
     /// Bytes in flight within a component's budget.

@@ -35,6 +35,7 @@ fn member(mut reader: Reader, seen: Deliveries, mut stop: watch::Receiver<bool>)
                     let mut seen = seen.lock().expect("no panic");
                     records.iter().for_each(|r| *seen.entry(number(r)).or_default() += 1);
                 }
+                Some(Event::Expired { partition, records }) => panic!("{records} records of {partition} are lost"),
                 None => {}
             }
         }

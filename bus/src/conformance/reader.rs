@@ -15,6 +15,8 @@ pub struct Reader {
     newest: Option<Generation>,
     owned: BTreeMap<PartitionId, Owned>,
     leaving: Vec<PartitionId>,
+    /// Records that retention took before they were read.
+    pub expired: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ impl Reader {
     pub async fn join(bus: &dyn Bus, config: ConsumerConfig) -> Self {
         let fetch_bytes = config.fetch_bytes;
         let consumer = bus.consumer(config).await.expect("a consumer");
-        Self { consumer, fetch_bytes, newest: None, owned: BTreeMap::new(), leaving: Vec::new() }
+        Self { consumer, fetch_bytes, newest: None, owned: BTreeMap::new(), leaving: Vec::new(), expired: 0 }
     }
 
     /// The next event, checked.
@@ -156,6 +158,11 @@ impl Reader {
                     assert!(self.owned.contains_key(p), "{p} revoked without having been assigned");
                 }
                 self.leaving.clone_from(partitions);
+            }
+            Event::Expired { partition, records } => {
+                assert!(*records > 0, "a loss of nothing");
+                assert!(self.owned.contains_key(partition), "{partition} is not owned");
+                self.expired += records;
             }
             Event::Records(records) => {
                 assert!(!records.is_empty(), "a poll without records");

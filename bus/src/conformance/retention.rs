@@ -52,6 +52,10 @@ pub async fn records_go_by_age_and_readers_go_on_at_the_start(subject: &dyn Subj
         rest.iter().map(|r| (r.offset, number(r))).collect::<Vec<_>>(),
         (50..60).map(|n| (n, n)).collect::<Vec<_>>()
     );
+    while reader.expired == 0 {
+        reader.next().await;
+    }
+    assert_eq!(reader.expired, 50, "what is lost is said");
     reader.close().await;
 }
 

@@ -205,7 +205,8 @@ impl KafkaConfig {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
-            .set("auto.offset.reset", "earliest")
+            // A position that is no offset any more is the driver's to judge.
+            .set("auto.offset.reset", "error")
             .set("partition.assignment.strategy", strategy)
             // How soon a lost member's partitions go to others, and how soon the others learn of a rebalance.
             .set("session.timeout.ms", "10000")

@@ -2,7 +2,7 @@
 
 mod fetch;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -66,6 +66,8 @@ pub(super) struct LocalConsumer {
     changed: watch::Receiver<()>,
     durable: watch::Receiver<u64>,
     fetching: Option<Fetching>,
+    /// Losses that the caller has not been told of.
+    expired: VecDeque<Event>,
     /// Which partition is read first; rises so that none starves.
     turn: usize,
 }
@@ -108,6 +110,7 @@ impl LocalConsumer {
             config,
             owned: BTreeMap::new(),
             announced: Vec::new(),
+            expired: VecDeque::new(),
             outdated: true,
             restart: false,
             changed,
@@ -183,9 +186,6 @@ impl LocalConsumer {
                 StartAt::Earliest => start,
                 StartAt::Latest => end,
             });
-            if position < start {
-                tracing::warn!(group = &*self.config.group, %partition, position, start, "retention was faster than the group");
-            }
             self.owned.insert(partition.clone(), Owned { part, generation, position, paused: false });
             assigned.push(Assignment { partition, generation, position });
         }
@@ -251,6 +251,9 @@ impl Consumer for LocalConsumer {
             self.durable.mark_unchanged();
             if self.inner.committer.is_closed() {
                 return Err(BusError::Closed);
+            }
+            if let Some(event) = self.expired.pop_front() {
+                return Ok(event);
             }
             match self.look() {
                 Change::Revoked(partitions) => return Ok(Event::Revoked(partitions)),

@@ -127,7 +127,8 @@ impl Monitor {
 
 impl ComponentStatus {
     fn add(&mut self, sample: &Sample, before: &[Sample], seconds: f64) {
-        if let (Some(topic), Some(partition)) = (sample.label("topic"), sample.label("partition")) {
+        let place = (sample.label("topic"), sample.label("partition"));
+        if let ("lag_records", (Some(topic), Some(partition))) = (sample.name.as_str(), place) {
             let partition = partition.parse().unwrap_or_default();
             // A gauge never holds more than 2^53 records.
             self.lag.push(Lag { topic: topic.to_owned(), partition, records: sample.value.max(0.0) as u64 });
@@ -195,6 +196,8 @@ mod tests {
             let labels = PartitionLabels { component: "sinks.y", topic: "t".into(), partition };
             monitor.metrics.lag_records.get_or_create(&labels).set(i64::from(partition) * 5);
         }
+        let labels = PartitionLabels { component: "sinks.y", topic: "t".into(), partition: 1 };
+        monitor.metrics.expired_records.get_or_create(&labels).inc_by(9);
         let status = monitor.status();
         assert!(!status.ready);
         assert_eq!(status.components["producers.x"].state, "ready");
@@ -203,6 +206,7 @@ mod tests {
         assert_eq!((sink.state.as_str(), sink.detail.as_deref()), ("starting", Some("waits for the store")));
         let lag = |partition, records| Lag { topic: "t".into(), partition, records };
         assert_eq!(sink.lag, [lag(0, 0), lag(1, 5)]);
+        assert_eq!(sink.totals["expired_records"]["t/1"], 9.0);
         let text = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }

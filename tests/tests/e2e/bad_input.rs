@@ -217,15 +217,21 @@ async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::
         assert!(started.elapsed() < CATCH_UP, "no recovery after space came back\n{}", afflux.log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    everything_is_stored_once(afflux, &lake, &load, started).await
+}
+
+/// Ids of everything in the lake.
+fn stored(lake: &Path) -> anyhow::Result<Vec<String>> {
+    let sql = "SELECT trace_id || span_id AS id FROM spans UNION ALL SELECT coalesce(trace_id, '') \
+               || coalesce(span_id, '') || '@' || CAST(CAST(time AS BIGINT) AS VARCHAR) AS id FROM logs";
+    let rows = query(lake, sql)?;
+    Ok(rows.iter().filter_map(|r| Some(r["id"].as_str()?.to_owned())).collect())
+}
+
+async fn everything_is_stored_once(afflux: Afflux, lake: &Path, load: &Load, started: Instant) -> anyhow::Result<()> {
     let acked = load.snapshot().acked;
-    let stored = || -> anyhow::Result<Vec<String>> {
-        let sql = "SELECT trace_id || span_id AS id FROM spans UNION ALL SELECT coalesce(trace_id, '') \
-                   || coalesce(span_id, '') || '@' || CAST(CAST(time AS BIGINT) AS VARCHAR) AS id FROM logs";
-        let rows = query(&lake, sql)?;
-        Ok(rows.iter().filter_map(|r| Some(r["id"].as_str()?.to_owned())).collect())
-    };
     loop {
-        let found: std::collections::HashSet<_> = stored()?.into_iter().collect();
+        let found: std::collections::HashSet<_> = stored(lake)?.into_iter().collect();
         if acked.is_subset(&found) || started.elapsed() > CATCH_UP {
             break;
         }
@@ -233,10 +239,39 @@ async fn a_full_disk_refuses_clients_for_a_while_and_loses_nothing() -> anyhow::
     }
     assert!(!afflux.log().contains("panicked"), "{}", afflux.log());
     afflux.stop().await?;
-    let found = stored()?;
+    let found = stored(lake)?;
     let distinct: std::collections::HashSet<_> = found.iter().collect();
     assert_eq!(distinct.len(), found.len(), "items stored twice");
     let missing = acked.iter().filter(|id| !distinct.contains(id)).count();
     assert_eq!(missing, 0, "acknowledged items lost to a full disk, of {}", acked.len());
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_under_the_lake_is_shown_and_holds_up_no_client() -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let Some(disk) = Tmpfs::mount(dir.path().join("lake"), "1m")? else { return Ok(()) };
+    let options = Options::up(&dir.path().join("data"))
+        .env("AFFLUX__SINKS__PARQUET__URL", disk.0.display().to_string())
+        .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "300ms");
+    let afflux = Afflux::start(dir.path(), &options).await?;
+    let load = Load::new(8);
+    let started = Instant::now();
+    while afflux.is_ready().await {
+        assert!(load.send_one(afflux.http, 512).await, "a client was held up\n{}", afflux.log());
+        assert!(started.elapsed() < CATCH_UP, "the disk never filled up");
+    }
+    for _ in 0..10 {
+        assert!(load.send_one(afflux.http, 512).await, "a client was held up\n{}", afflux.log());
+    }
+    let metric = "afflux_retries_total{component=\"sinks.parquet\",reason=\"store_unavailable\"}";
+    assert!(afflux.metric(metric).await?.unwrap_or_default() > 0.0, "{}", afflux.log());
+
+    disk.grow("512m")?;
+    let started = Instant::now();
+    while !afflux.is_ready().await {
+        assert!(started.elapsed() < CATCH_UP, "no recovery after space came back\n{}", afflux.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    everything_is_stored_once(afflux, &disk.0, &load, started).await
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use afflux_bus::conformance::Subject;
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
-use afflux_bus::{Bus, BusError, Cleanup, ConsumerConfig, Event, Headers, Offset, PartitionId, Record, TopicSpec};
+use afflux_bus::{
+    Bus, BusError, Cleanup, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, Record, TopicSpec,
+};
 use afflux_tests::kafka::KafkaServer;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
@@ -107,5 +109,78 @@ async fn a_transaction_whose_output_is_refused_by_the_client_commits_nothing() {
     assert!(is_refused, "{refused:?}");
     assert_eq!(stage.committed(&last.from).await.expect("an offset"), Some(1));
     stage.close().await;
+    bus.close().await;
+}
+
+/// A topic with a hundred records, and its one partition.
+async fn hundred(bus: &KafkaBus, topic: &str) -> PartitionId {
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    bus.create_topics(&[TopicSpec { name: topic.into(), partitions: 1, cleanup }]).await.expect("a topic");
+    let to = PartitionId::new(topic, 0);
+    let record =
+        Record { to: to.clone(), key: None, value: Some("v".into()), timestamp_ms: 1, headers: Headers::new() };
+    bus.producer().await.expect("a producer").send(vec![record; 100]).await.expect("an ack");
+    to
+}
+
+/// Joins, commits that offset, and leaves.
+async fn stand_at(bus: &KafkaBus, config: &ConsumerConfig, partition: &PartitionId, next: u64) {
+    let mut consumer = bus.consumer(config.clone()).await.expect("a member");
+    let generation = loop {
+        if let Event::Assigned(assignments) = consumer.poll().await.expect("an event") {
+            break assignments[0].generation;
+        }
+    };
+    consumer.commit(&[Offset { partition: partition.clone(), generation, next }]).await.expect("a commit");
+    consumer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_retention_has_overtaken_goes_on_at_the_oldest_record() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let bus = KafkaBus::connect(config(&brokers)).await.expect("a bus");
+    let partition = hundred(&bus, "overtaken").await;
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("an admin");
+    for (group, id, oldest) in [("overtaken-a", None, 50), ("overtaken-b", Some("overtaken-b".into()), 60)] {
+        let mut config = ConsumerConfig::new(group, ["overtaken".into()]);
+        config.transactional_id = id;
+        stand_at(&bus, &config, &partition, 5).await;
+        let mut below = rdkafka::TopicPartitionList::new();
+        below.add_partition_offset("overtaken", 0, rdkafka::Offset::Offset(oldest)).expect("an offset");
+        admin.delete_records(&below, &AdminOptions::new()).await.expect("records are deleted");
+
+        let mut consumer = bus.consumer(config).await.expect("a member");
+        let mut offsets = Vec::new();
+        while offsets.last() != Some(&99) {
+            if let Event::Records(records) = consumer.poll().await.expect("an event") {
+                offsets.extend(records.iter().map(|record| record.offset));
+            }
+        }
+        assert_eq!(offsets, (oldest.cast_unsigned()..100).collect::<Vec<_>>(), "{group}");
+        consumer.close().await;
+    }
+    bus.close().await;
+}
+
+/// Reading all of it again would double it, and going on at its end may lose something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_stands_behind_the_end_of_the_log_is_told_so() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let bus = KafkaBus::connect(config(&brokers)).await.expect("a bus");
+    let partition = hundred(&bus, "truncated").await;
+    let config = ConsumerConfig::new("truncated", ["truncated".into()]);
+    stand_at(&bus, &config, &partition, 1000).await;
+    let mut consumer = bus.consumer(config).await.expect("a member");
+    let told = loop {
+        match consumer.poll().await {
+            Ok(Event::Records(records)) => panic!("records from {}", records[0].offset),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(told.class(), ErrorClass::Permanent);
+    let told = told.to_string();
+    assert!(told.contains("truncated/0 ends at offset 100") && told.contains("stands at 1000"), "{told}");
+    consumer.close().await;
     bus.close().await;
 }

@@ -1,6 +1,8 @@
 //! The thread that drives a librdkafka consumer: fetches, rebalances and keeps the member alive while its caller
 //! is busy elsewhere.
 
+mod range;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,13 +47,24 @@ pub(super) struct Driver {
     revoking: Option<(TopicPartitionList, Instant)>,
     /// Since when no broker answers.
     trouble: Option<Instant>,
+    /// Whether some position is no offset of its log any more.
+    out_of_range: bool,
     retry_at: Option<Instant>,
 }
 
 impl Driver {
     pub(super) fn new(member: Arc<Member>) -> Self {
         let topics = member.config.topics.iter().map(|topic| (Box::from(&**topic), Arc::clone(topic))).collect();
-        Self { member, topics, full_since: None, assigning: None, revoking: None, trouble: None, retry_at: None }
+        Self {
+            member,
+            topics,
+            full_since: None,
+            assigning: None,
+            revoking: None,
+            trouble: None,
+            out_of_range: false,
+            retry_at: None,
+        }
     }
 
     /// Runs until the consumer or its bus is closed, then leaves the group.
@@ -94,6 +107,7 @@ impl Driver {
             self.retry_at = None;
             self.finish_assignment(consumer);
             self.finish_restart(consumer);
+            self.find_out_of_range(consumer);
             self.look_for_brokers(consumer);
         }
     }
@@ -189,6 +203,7 @@ impl Driver {
                     self.member.inbox.fail(BusError::UnknownTopic { topic });
                 }
             }
+            Some(Code::AutoOffsetReset) => self.out_of_range = true,
             Some(Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut | Code::Resolve) => {
                 self.trouble.get_or_insert_with(Instant::now);
             }

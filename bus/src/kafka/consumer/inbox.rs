@@ -138,6 +138,29 @@ impl Inbox {
         (self.fetch_bytes / 2).max(1).saturating_sub(lock(&self.state).ready_bytes)
     }
 
+    /// Where fetching of every owned partition stands.
+    pub(super) fn positions(&self) -> Vec<(PartitionId, u64)> {
+        lock(&self.state).owned.iter().map(|(partition, owned)| (partition.clone(), owned.next)).collect()
+    }
+
+    /// Skips to higher offsets, where records are gone. Everything is to be fetched anew from [`Inbox::positions`].
+    pub(super) fn jump(&self, positions: &[(PartitionId, u64)]) {
+        let state = &mut *lock(&self.state);
+        for (partition, next) in positions {
+            if let Some(owned) = state.owned.get_mut(partition) {
+                owned.next = owned.next.max(*next);
+            }
+        }
+        // librdkafka forgets a pause with the assignment, or it does not; telling it anew settles that.
+        state.owned.values_mut().for_each(|owned| owned.stopped = true);
+    }
+
+    /// Reports a loss to the caller.
+    pub(super) fn expire(&self, partition: PartitionId, records: u64) {
+        lock(&self.state).events.push_back(Queued::Event(Event::Expired { partition, records }));
+        self.news.notify_one();
+    }
+
     /// Waits until the caller did something that may concern the driver.
     pub(super) fn wait_for_work(&self, at_most: Duration) {
         let state = lock(&self.state);

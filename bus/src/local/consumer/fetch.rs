@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::{LocalConsumer, Owned};
+use crate::contract::Event;
 use crate::error::{BusError, ErrorClass};
 use crate::local::frame::{Part, Stored};
 use crate::local::read::{Allowance, Store};
@@ -57,9 +58,11 @@ impl LocalConsumer {
             let current =
                 |owned: &&mut Owned| owned.generation == generation && owned.position == from && !owned.paused;
             let Some(owned) = self.owned.get_mut(&partition).filter(current) else { continue };
-            let lost = if dense { records.first().map_or(0, |first| first.offset.saturating_sub(from)) } else { 0 };
-            if lost > 0 {
-                tracing::warn!(group = &*self.config.group, %partition, from, lost, "retention was faster than the group");
+            let reached = records.first().map_or(end, |record| record.offset);
+            if dense && reached > from {
+                let records = reached - from;
+                tracing::warn!(group = &*self.config.group, %partition, from, records, "retention was faster than the group");
+                self.expired.push_back(Event::Expired { partition: partition.clone(), records });
             }
             owned.position = records.last().map_or(end, |record| record.offset + 1);
             out.extend(records.into_iter().map(|stored| Received {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use afflux_bus::{Assignment, BusError, Consumer, ErrorClass, Event, Generation, Offset, PartitionId, Received};
 use afflux_runtime::admin::{Health, State};
-use afflux_runtime::metrics::ReasonLabels;
+use afflux_runtime::metrics::{PartitionLabels, ReasonLabels};
 use afflux_runtime::{Backoff, Context};
 use afflux_schemas::topics::Topics;
 use tokio::sync::{Notify, mpsc};
@@ -202,6 +202,10 @@ impl Session {
                 self.show();
             }
             Event::Records(records) => self.distribute(records),
+            Event::Expired { partition, records } => {
+                let labels = PartitionLabels::new(NAME, &partition);
+                self.shared.metrics.expired_records.get_or_create(&labels).inc_by(records);
+            }
         }
         self.balance()
     }

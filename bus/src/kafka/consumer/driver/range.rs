@@ -1,0 +1,68 @@
+//! Positions that are no offsets of the log any more.
+//!
+//! Where retention has overtaken a group, reading goes on at the oldest record, and what was lost is said. Where the
+//! log ends before the position, brokers have lost its end or the topic was made anew: going on at either end would
+//! double records or lose them, and nothing here tells which, so a person has to.
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
+use rdkafka::error::KafkaError;
+
+use super::{Driver, QUESTION, start_list};
+use crate::error::{BusError, ErrorClass};
+use crate::kafka::client::raw_partition;
+use crate::kafka::consumer::context::MemberContext;
+use crate::record::PartitionId;
+
+impl Driver {
+    /// Looks for the positions that librdkafka has complained of, without saying which.
+    pub(super) fn find_out_of_range(&mut self, consumer: &BaseConsumer<MemberContext>) {
+        if !self.out_of_range {
+            return;
+        }
+        match self.judge(consumer) {
+            Ok(()) => self.out_of_range = false,
+            Err(error) => self.failed("positions out of range", error),
+        }
+    }
+
+    fn judge(&self, consumer: &BaseConsumer<MemberContext>) -> Result<(), BusError> {
+        let fail = |error: KafkaError| self.member.shared.operation("bounds of a partition").kafka_error(&error);
+        let mut overtaken = Vec::new();
+        for (partition, next) in self.member.inbox.positions() {
+            let bounds = consumer.fetch_watermarks(&partition.topic, raw_partition(&partition)?, QUESTION);
+            let (start, end) = bounds.map_err(fail)?;
+            let [start, end] = [start, end].map(|bound| u64::try_from(bound).unwrap_or(0));
+            let group = &*self.member.config.group;
+            if next < start {
+                let records = start - next;
+                tracing::warn!(group, %partition, from = next, records, "retention was faster than the group");
+                self.member.inbox.expire(partition.clone(), records);
+                overtaken.push((partition, start));
+            } else if next > end {
+                let reason = format!(
+                    "{partition} ends at offset {end}, but group {group} stands at {next}: the brokers have lost \
+                     records, or the topic was made anew; set the group's offset to where it is to go on"
+                );
+                self.member.inbox.fail(BusError::Other { what: "reading", reason, class: ErrorClass::Permanent });
+            }
+        }
+        if overtaken.is_empty() { Ok(()) } else { self.move_to(consumer, &overtaken).map_err(fail) }
+    }
+
+    /// Starts to fetch again, which only a new assignment does.
+    fn move_to(
+        &self,
+        consumer: &BaseConsumer<MemberContext>,
+        positions: &[(PartitionId, u64)],
+    ) -> Result<(), KafkaError> {
+        self.member.inbox.jump(positions);
+        let list = |positions: &[(PartitionId, u64)]| start_list(positions).unwrap_or_default();
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => {
+                consumer.incremental_unassign(&list(positions))?;
+                consumer.incremental_assign(&list(positions))
+            }
+            _ => consumer.assign(&list(&self.member.inbox.positions())),
+        }
+    }
+}
