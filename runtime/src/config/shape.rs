@@ -58,9 +58,9 @@ impl<'a> Shape<'a> {
         self.alternatives.is_empty() || self.alternatives.iter().any(|schema| has_type(schema, kind))
     }
 
-    /// Whether only a text may stand here.
+    /// Whether only a text may stand here, or nothing.
     pub(super) fn only_text(&self) -> bool {
-        let others = ["null", "boolean", "integer", "number", "array", "object"];
+        let others = ["boolean", "integer", "number", "array", "object"];
         self.allows("string") && others.iter().all(|kind| !self.allows(kind))
     }
 

@@ -146,6 +146,16 @@ fn the_environment_overrides_the_file_in_any_case() {
 }
 
 #[test]
+fn an_optional_text_from_the_environment_is_taken_as_it_stands() {
+    let dir = |value: &str| read("", &[("AFFLUX__DIR", value)]).unwrap().dir;
+    for value in ["1e5", "0x10", "true", "#secret", "a: b", "[x]", "~", " 'q"] {
+        assert_eq!(dir(value).as_deref(), Some(std::path::Path::new(value)), "{value}");
+    }
+    assert_eq!(dir(""), None);
+    assert_eq!(read("dir: 12", &[]).unwrap().dir.as_deref(), Some(std::path::Path::new("12")));
+}
+
+#[test]
 fn fallbacks_stand_below_the_file_and_the_environment() {
     let with = |text: &str, env: &[(&str, &str)]| {
         let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

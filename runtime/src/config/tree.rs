@@ -203,7 +203,8 @@ impl Kind {
 
 /// The value of a variable: text where only text may stand, otherwise YAML, otherwise text.
 fn env_value(text: &str, shape: Option<&Shape<'_>>, place: &Place) -> Kind {
-    if shape.is_some_and(Shape::only_text) {
+    // A text is taken as it stands, however much a secret or a name may look like YAML; nothing is no text.
+    if shape.is_some_and(Shape::only_text) && !(text.is_empty() && shape.is_some_and(|shape| shape.allows("null"))) {
         return Kind::Text(text.to_owned());
     }
     let kind = parse(text).map_or_else(|_| Kind::Text(text.to_owned()), |raw| raw.into_node(&|_| place.clone()).kind);
