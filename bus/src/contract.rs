@@ -38,6 +38,9 @@ pub trait Producer: Send + Sync {
     /// Number of partitions of a topic, at least 1; answered from memory after the first call.
     async fn partitions(&self, topic: &str) -> Result<u32, BusError>;
 
+    /// Bytes of one record at most, as [`Record::size`] counts them. A topic of others may allow less.
+    fn max_record_bytes(&self) -> usize;
+
     /// Publishes the records and returns once **all** are durable (D1): synced to disk on the local bus,
     /// acknowledged by all in-sync replicas on Kafka.
     ///

@@ -191,6 +191,10 @@ struct LocalProducer {
 
 #[async_trait]
 impl Producer for LocalProducer {
+    fn max_record_bytes(&self) -> usize {
+        self.inner.limits.max_record_bytes
+    }
+
     async fn partitions(&self, topic: &str) -> Result<u32, BusError> {
         self.inner.partitions(topic)
     }

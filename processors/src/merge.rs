@@ -41,14 +41,17 @@ struct Open {
 pub struct Merger {
     spans: Arc<str>,
     logs: Arc<str>,
+    /// Bytes up to which envelopes are joined.
+    target: usize,
     open: HashMap<Lane, Open>,
     done: Vec<Record>,
 }
 
 impl Merger {
-    /// A merger that writes to those topics.
-    pub fn new(spans: Arc<str>, logs: Arc<str>) -> Self {
-        Self { spans, logs, open: HashMap::new(), done: Vec::new() }
+    /// A merger that writes to those topics, on a bus that takes records of so many bytes.
+    pub fn new(spans: Arc<str>, logs: Arc<str>, max_record_bytes: usize) -> Self {
+        // Half of it leaves room for headers.
+        Self { spans, logs, target: TARGET_BYTES.min(max_record_bytes / 2), open: HashMap::new(), done: Vec::new() }
     }
 
     /// Adds an envelope made of the record at `offset` of `source`, bound for an output partition.
@@ -61,7 +64,7 @@ impl Merger {
             headers: envelope.headers.0,
         };
         let size = envelope.value.len();
-        if self.open.get(&lane).is_some_and(|open| open.bytes + size > TARGET_BYTES)
+        if self.open.get(&lane).is_some_and(|open| open.bytes + size > self.target)
             && let Some(full) = self.open.remove(&lane)
         {
             self.done.push(self.record(lane.clone(), full));
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_cluster_and_partition_share_a_record_that_names_its_offsets() {
-        let mut merger = Merger::new("spans".into(), "logs".into());
+        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
         let source = PartitionId::new("in", 3);
         merger.push(envelope("a", b"one", 1), &source, 10, 3);
         merger.push(envelope("b", b"two", 2), &source, 11, 3);
@@ -170,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_record_is_closed_before_it_outgrows_the_target() {
-        let mut merger = Merger::new("spans".into(), "logs".into());
+        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
         let source = PartitionId::new("in", 0);
         let big = Bytes::from(vec![0; TARGET_BYTES / 2 + 1]);
         for offset in 0..3 {
@@ -179,5 +182,12 @@ mod tests {
         let records = merger.take();
         let sources: Vec<_> = records.iter().map(|r| header(r, HEADER_SOURCE)).collect();
         assert_eq!(sources, ["in/0/0-0", "in/0/1-1", "in/0/2-2"]);
+
+        let mut narrow = Merger::new("spans".into(), "logs".into(), 100);
+        let some = Bytes::from(vec![0; 30]);
+        (0..2).for_each(|offset| {
+            narrow.push(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, &source, offset, 0)
+        });
+        assert_eq!(narrow.take().len(), 2, "on a bus of small records");
     }
 }

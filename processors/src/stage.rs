@@ -89,7 +89,7 @@ impl ProcessorStage {
         ];
         let partitions = producer.partitions(&dead_letters).await?;
         let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
-        let merger = Merger::new(spans.into(), logs.into());
+        let merger = Merger::new(spans.into(), logs.into(), producer.max_record_bytes());
         let work = Work::new(paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
         Ok((context.bus.consumer(self.consumer_config()).await?, work))
     }
@@ -259,6 +259,8 @@ impl Running {
         }
         self.work.retried();
         self.context.health.set(State::Failing(error.to_string()));
+        // An idle stage finds out by asking.
+        self.probe = Some(Instant::now() + PROBE_EVERY);
         let doublings = (self.restarts - RESTARTS).min(7);
         tokio::select! {
             () = sleep((FIRST_RETRY * 2_u32.pow(doublings)).min(LAST_RETRY)) => {}

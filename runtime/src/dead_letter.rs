@@ -23,8 +23,12 @@ pub const HEADER_VALUE_BYTES: &str = "afflux-dead-letter-value-bytes";
 
 /// What the names of a dead letter's own headers begin with.
 const OWN: &str = "afflux-dead-letter-";
+/// What the names of all headers of ours begin with.
+const OURS: &str = "afflux-";
+/// Bytes of a header's value that a shortened dead letter keeps at most.
+const SHORT: usize = 1024;
 
-/// Leaves the value and the foreign headers of a dead letter out, so that even one of a record as large as the bus
+/// Leaves the value and whatever is foreign or long in the headers of a dead letter out, so that even one of a record as large as the bus
 /// allows fits: the position that it names is where the record lies. Says whether there was anything to leave out.
 pub fn shorten(letter: &mut Record) -> bool {
     if letter.headers.get(HEADER_VALUE_BYTES).is_some() {
@@ -34,7 +38,7 @@ pub fn shorten(letter: &mut Record) -> bool {
     letter.key = None;
     // Not a tombstone.
     letter.value = Some(Bytes::new());
-    letter.headers.0.retain(|(name, _)| name.starts_with(OWN));
+    letter.headers.0.retain(|(name, value)| name.starts_with(OURS) && name.len() + value.len() <= SHORT);
     letter.headers.push(HEADER_VALUE_BYTES, bytes.to_string());
     true
 }
@@ -51,6 +55,8 @@ pub fn dead_letter(
     error: &str,
 ) -> Record {
     let mut headers = record.headers.clone();
+    // What says that it is of a dead letter was this one's before, or a stranger's.
+    headers.0.retain(|(name, _)| !name.starts_with(OWN));
     headers.push(HEADER_TOPIC, Bytes::copy_from_slice(record.from.topic.as_bytes()));
     headers.push(HEADER_PARTITION, record.from.partition.to_string());
     headers.push(HEADER_OFFSET, record.offset.to_string());

@@ -271,6 +271,10 @@ impl KafkaProducer {
 
 #[async_trait]
 impl Producer for KafkaProducer {
+    fn max_record_bytes(&self) -> usize {
+        self.shared.config.max_record_bytes
+    }
+
     async fn partitions(&self, topic: &str) -> Result<u32, BusError> {
         self.shared.check_open()?;
         match self.shared.topics.cached(topic) {

@@ -235,7 +235,7 @@ impl Ingest {
 
     /// Writes the parts; gives the number of items written and those that are too large for the bus.
     ///
-    /// A part over `record_bytes` goes alone, so that the bus refuses no other with it.
+    /// What fits goes in one call, which the local bus takes as a whole or not at all.
     async fn write(
         &self,
         producer: &dyn Producer,
@@ -243,29 +243,24 @@ impl Ingest {
         parts: Vec<Part>,
         tenant: Option<&Bytes>,
     ) -> Result<(u64, Option<Rejection>), Refusal> {
-        let limit = self.limits.record_bytes.as_usize();
-        let (fitting, large): (Vec<_>, Vec<_>) = parts.into_iter().partition(|part| part.value.len() <= limit);
-        let mut stored: u64 = fitting.iter().map(|part| part.items).sum();
-        if !fitting.is_empty() {
-            let sent = self.send(producer, self.records(signal, fitting, tenant)).await?;
-            sent.map_err(|error| self.failed(error))?;
-        }
-        let (mut items_too_large, mut first) = (0, None);
-        for part in large {
-            let items = part.items;
-            match self.send(producer, self.records(signal, vec![part], tenant)).await? {
-                Ok(()) => stored += items,
-                Err(error @ BusError::TooLarge { .. }) => {
-                    items_too_large += items;
-                    first.get_or_insert_with(|| Refusal::from(&error));
-                }
-                Err(error) => return Err(self.failed(error)),
+        let items: Vec<u64> = parts.iter().map(|part| part.items).collect();
+        let limit = producer.max_record_bytes();
+        let (mut fitting, mut stored, mut large, mut first) = (Vec::with_capacity(items.len()), 0, 0, None);
+        for (record, items) in self.records(signal, parts, tenant).into_iter().zip(items) {
+            let size = record.size();
+            if size <= limit {
+                stored += items;
+                fitting.push(record);
+            } else {
+                large += items;
+                first.get_or_insert(Refusal::RecordTooLarge { size, limit });
             }
         }
         match first {
-            Some(refusal) if stored == 0 => Err(refusal),
-            first => Ok((stored, first.map(|refusal| rejection(items_too_large, &refusal)))),
+            Some(refusal) if fitting.is_empty() => return Err(refusal),
+            _ => self.send(producer, fitting).await?.map_err(|error| self.failed(error))?,
         }
+        Ok((stored, first.map(|refusal| rejection(large, &refusal))))
     }
 
     /// What the bus says to the records, unless the process ends before.

@@ -1,6 +1,6 @@
 //! Records that cannot be stored: kept, with where they came from and why, before they count as settled (D7).
 
-use afflux_bus::{BusError, Received, Record};
+use afflux_bus::{BusError, Received};
 use afflux_runtime::dead_letter::{dead_letter, shorten};
 use afflux_runtime::metrics::ReasonLabels;
 
@@ -18,27 +18,32 @@ pub(crate) async fn publish(
     error: &str,
 ) -> Result<(), Interrupt> {
     let mut trouble = Trouble::new(line);
-    let mut letter: Option<Record> = None;
+    let mut short = false;
     loop {
-        let attempt = match &letter {
-            Some(letter) => shared.producer.send(vec![letter.clone()]).await,
-            None => match shared.producer.partitions(&shared.dead_letters).await {
-                Ok(partitions) => {
-                    let topic = shared.dead_letters.as_str().into();
-                    letter = Some(dead_letter(record, topic, partitions.max(1), NAME, reason, error));
-                    continue;
-                }
-                Err(error) => Err(error),
-            },
-        };
-        match attempt {
+        match send(shared, record, (reason, error), short).await {
             Ok(()) => {
                 trouble.over();
                 shared.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason }).inc();
                 return Ok(());
             }
-            Err(BusError::TooLarge { .. }) if letter.as_mut().is_some_and(shorten) => {}
+            Err(BusError::TooLarge { .. }) if !short => short = true,
             Err(error) => trouble.wait("dead_letter", &error, error.class()).await,
         }
     }
+}
+
+/// One attempt. The topic may have been made anew since the last one, with another number of partitions.
+async fn send(
+    shared: &Shared,
+    record: &Received,
+    (reason, error): (&'static str, &str),
+    short: bool,
+) -> Result<(), BusError> {
+    let partitions = shared.producer.partitions(&shared.dead_letters).await?;
+    let topic = shared.dead_letters.as_str().into();
+    let mut letter = dead_letter(record, topic, partitions.max(1), NAME, reason, error);
+    if short {
+        shorten(&mut letter);
+    }
+    shared.producer.send(vec![letter]).await
 }

@@ -111,9 +111,9 @@ impl Partition {
         let firsts: Vec<_> = intents.iter().filter_map(|intent| offset_of(&intent.path)).collect();
         let position = match protocol::resume(&firsts, position) {
             Resume::At(position) => position,
-            Resume::Within(first) => {
+            Resume::Within { first, followed } => {
                 let intent: Option<Intent> = self.read(&layout.intent(first), first).await?;
-                protocol::resume_after(intent.as_ref(), position, committed)?
+                protocol::resume_after(intent.as_ref(), followed, position, committed)?
             }
         };
         if position > self.floor.floor {

@@ -80,10 +80,15 @@ pub(crate) fn position(first: u64, committed: Option<u64>) -> Position {
 /// Where a group begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
-    /// There: at the group's start, or behind ranges that are complete.
+    /// There: no range is in question.
     At(u64),
-    /// Perhaps behind the last range, which begins at this offset; see [`resume_after`].
-    Within(u64),
+    /// Perhaps behind the range that begins at `first`; see [`resume_after`].
+    Within {
+        /// Its beginning.
+        first: u64,
+        /// Whether another range begins behind it.
+        followed: bool,
+    },
 }
 
 /// Decides where a group begins, given the beginnings of all ranges in order and the oldest
@@ -95,17 +100,17 @@ pub(crate) enum Resume {
 /// double its rows.
 pub(crate) fn resume(firsts: &[u64], oldest: u64) -> Resume {
     let next = firsts.partition_point(|&first| first <= oldest);
-    match (next.checked_sub(1).map(|i| firsts[i]), firsts.get(next)) {
-        (None, _) => Resume::At(oldest),
-        (Some(first), _) if first == oldest => Resume::At(oldest),
-        (Some(_), Some(&successor)) => Resume::At(successor),
-        (Some(first), None) => Resume::Within(first),
+    match next.checked_sub(1).map(|i| firsts[i]) {
+        Some(first) if first < oldest => Resume::Within { first, followed: next < firsts.len() },
+        _ => Resume::At(oldest),
     }
 }
 
-/// Decides the same where only the last range is in question, whose offsets may have been `committed` or not.
-pub(crate) fn resume_after(last_range: Option<&Intent>, oldest: u64, committed: bool) -> Result<u64, Stop> {
-    match last_range {
+/// Decides the same where the range before is in question: behind it, where it is complete and reaches so far. A
+/// range that reaches further and is not followed may be incomplete, whether or not its offsets were `committed`.
+pub(crate) fn resume_after(range: Option<&Intent>, followed: bool, oldest: u64, committed: bool) -> Result<u64, Stop> {
+    match range {
+        Some(range) if range.last >= oldest && followed => Ok(range.last + 1),
         Some(&Intent { first, last, .. }) if last >= oldest => {
             let stop = if committed {
                 Stop::Inside { first, last, position: oldest }
@@ -210,18 +215,24 @@ mod tests {
         assert_eq!(resume(&[], 5), Resume::At(5));
         assert_eq!(resume(&firsts, 5), Resume::At(5), "all ranges are written again");
         assert_eq!(resume(&firsts, 20), Resume::At(20));
-        assert_eq!(resume(&firsts, 15), Resume::At(20), "10 to 19 are complete");
-        assert_eq!(resume(&firsts, 31), Resume::Within(30));
+        assert_eq!(resume(&firsts, 15), Resume::Within { first: 10, followed: true });
+        assert_eq!(resume(&firsts, 31), Resume::Within { first: 30, followed: false });
     }
 
     #[test]
     fn a_last_range_whose_beginning_has_expired_stops_the_group() {
-        assert_eq!(resume_after(None, 15, false).unwrap(), 15);
-        assert_eq!(resume_after(Some(&intent(14)), 15, false).unwrap(), 15);
-        let stop = resume_after(Some(&intent(15)), 15, false).unwrap_err();
+        assert_eq!(resume_after(None, false, 15, false).unwrap(), 15);
+        assert_eq!(resume_after(Some(&intent(14)), false, 15, false).unwrap(), 15);
+        let stop = resume_after(Some(&intent(15)), false, 15, false).unwrap_err();
         assert!(matches!(stop, Stop::Expired { first: 10, last: 15, oldest: 15 }));
-        let stop = resume_after(Some(&intent(15)), 15, true).unwrap_err();
+        let stop = resume_after(Some(&intent(15)), false, 15, true).unwrap_err();
         assert!(matches!(stop, Stop::Inside { first: 10, last: 15, position: 15 }));
+    }
+
+    #[test]
+    fn a_range_that_is_followed_is_complete_and_what_lies_between_it_and_the_next_is_not() {
+        assert_eq!(resume_after(Some(&intent(15)), true, 12, true).unwrap(), 16);
+        assert_eq!(resume_after(Some(&intent(15)), true, 18, true).unwrap(), 18);
     }
 
     #[test]

@@ -77,6 +77,8 @@ impl Malformed {
     }
 }
 
+/// Bytes from which on a value is kept as the bus gave it, and not copied.
+const SHARE_FROM: usize = 64 << 10;
 /// Files that one record may go to: six weeks of hours of one cluster.
 pub(crate) const MAX_PLACES: usize = 1024;
 
@@ -108,6 +110,8 @@ pub(crate) fn scan(
         Table::Logs => validate::logs(value)?,
     };
     let bytes = match (checked.canonical, table) {
+        // A small value may be a slice of much that was read with it and would stay with it, uncounted.
+        (true, _) if value.len() < SHARE_FROM => Bytes::copy_from_slice(value),
         (true, _) => value.clone(),
         (false, Table::Spans) => canonical::traces(value)?,
         (false, Table::Logs) => canonical::logs(value)?,

@@ -30,6 +30,8 @@ const REVOKE_TIMEOUT: Duration = Duration::from_secs(30);
 const REQUESTS: usize = 32;
 /// First and longest wait before the group is joined again.
 const REJOIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Memberships without a commit in a row before that is shown.
+const PATIENCE: u32 = 3;
 /// How long uploads that were given up may take to be aborted at the end.
 const ABORTS_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -91,16 +93,23 @@ impl ParquetSink {
         context.health.set(State::Starting("opening the store".into()));
         let shared = self.shared(context).await?;
         let mut pace = Backoff::new(REJOIN.0, REJOIN.1);
+        let mut fruitless = 0;
         while !context.shutdown.is_cancelled() {
             let Some(consumer) = self.join(&shared, context, &mut pace).await? else { break };
-            context.health.set(State::Ready);
+            if fruitless < PATIENCE {
+                context.health.set(State::Ready);
+            }
             let session = Session::new(consumer, Arc::clone(&shared), &self.topics, context);
             match session.run().await? {
                 Ended::Drained => break,
                 Ended::Rejoin { reason, progress } => {
                     tracing::info!(reason, "joining the group again to read from the committed positions");
+                    fruitless = if progress { 0 } else { fruitless + 1 };
                     if progress {
                         pace.reset();
+                    } else if fruitless >= PATIENCE {
+                        let problem = format!("joined the group {fruitless} times without a commit, last for {reason}");
+                        context.health.set(State::Failing(problem));
                     }
                     wait(context, pace.next(None)).await;
                 }

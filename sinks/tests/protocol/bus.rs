@@ -334,6 +334,10 @@ impl Bus for SimBus {
 
 #[async_trait]
 impl Producer for SimBus {
+    fn max_record_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     async fn partitions(&self, _: &str) -> Result<u32, BusError> {
         Ok(4)
     }

@@ -110,6 +110,34 @@ async fn an_offset_that_is_set_back_to_anywhere_doubles_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_skipped_between_two_ranges_is_stored_once_the_offset_is_set_back_to_it() {
+    for back_to in [12, 15, 50] {
+        let mut world = World::new(1);
+        world.append(&spans(0), 10..15);
+        world.settle().await;
+        // Somebody is in a hurry: 15 to 99 are skipped.
+        let before = world.rows().await.len();
+        world.append(&spans(0), 15..100);
+        world.bus.set_committed(&spans(0), Some(100));
+        world.append(&spans(0), 100..103);
+        let sink = world.start();
+        world.drained().await;
+        sink.stop().await;
+        let skipped = world.rows().await.len();
+        assert!(skipped > before);
+        world.bus.set_committed(&spans(0), Some(back_to));
+        let sink = world.start();
+        world.drained().await;
+        sink.stop().await;
+        let rows = world.rows().await;
+        assert!(rows.values().all(|count| *count == 1), "{rows:?}");
+        for offset in back_to.max(15)..103 {
+            assert!(rows.contains_key(&format!("afflux.spans/0/{offset}/0")), "{offset} is missing");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_range_that_is_written_anew_ends_where_the_next_one_begins() {
     let mut world = World::new(1);
     world.append(&spans(0), 0..17);

@@ -89,6 +89,13 @@ impl Bus for Handle {
 
 #[async_trait]
 impl Producer for Handle {
+    fn max_record_bytes(&self) -> usize {
+        match *self.0.mode.borrow() {
+            Mode::Limit(limit) => limit,
+            _ => usize::MAX,
+        }
+    }
+
     async fn partitions(&self, _: &str) -> Result<u32, BusError> {
         Ok(self.0.partitions)
     }

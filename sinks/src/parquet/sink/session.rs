@@ -133,7 +133,7 @@ impl Session {
             let shutdown = self.shutdown.clone();
             let relief = Arc::clone(&self.relief);
             let ends_at = stopping.map_or_else(Instant::now, |catch_up| catch_up.ends_at());
-            let (gone, probe) = (self.gone, self.outage.probe);
+            let (gone, answers) = (self.gone, Arc::clone(&self.outage.answers));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled(), if stopping.is_none() => stopping = Some(CatchUp::begin()),
@@ -142,11 +142,9 @@ impl Session {
                 Some(ended) = self.writers.join_next() => self.ended(ended),
                 () = relief.notified() => self.balance()?,
                 () = async { sleep_until(gone.unwrap_or_else(Instant::now)).await }, if gone.is_some() => self.look_for_gone(),
-                () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => {
-                    if self.outage.ask().await {
-                        self.show();
-                    }
-                }
+                () = answers.notified() => if self.outage.over() {
+                    self.show();
+                },
                 event = self.consumer.poll() => match event {
                     Ok(event) => {
                         pace.reset();
@@ -295,7 +293,9 @@ impl Session {
             Request::Commit { next, reply } => {
                 let offset = Offset { partition, generation, next };
                 let result = self.consumer.commit(&[offset]).await;
-                self.progress |= result.is_ok();
+                if result.is_ok() && !std::mem::replace(&mut self.progress, true) {
+                    self.show();
+                }
                 let _ = reply.send(result);
             }
             Request::Position { reply } => {

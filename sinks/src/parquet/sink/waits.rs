@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use afflux_bus::Bus;
 use afflux_schemas::topics::Topics;
-use tokio::time::{Instant, timeout};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
 
 /// How long a poll stays silent before a stopping sink calls itself caught up with the processors.
 const CAUGHT_UP_AFTER: Duration = Duration::from_millis(300);
 /// How long a stopping sink reads on at most: on a busy bus it would never catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(5);
-/// How often a bus that did not answer is asked whether it does again, and how long it may take to say so.
-const PROBE: Duration = Duration::from_secs(2);
+/// How often a bus that did not answer is asked whether it does again.
+const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// A stop was asked for: what the processors committed last is still read.
 #[derive(Clone, Copy, Debug)]
@@ -46,36 +48,47 @@ pub(super) struct Outage {
     topics: Vec<Arc<str>>,
     /// What the bus said last.
     pub(super) problem: Option<String>,
-    /// When it is asked next.
-    pub(super) probe: Option<Instant>,
+    /// Notified when it answers again.
+    pub(super) answers: Arc<Notify>,
+    /// Asks again and again.
+    probe: Option<JoinHandle<()>>,
 }
 
 impl Outage {
     /// None so far.
     pub(super) fn new(bus: Arc<dyn Bus>, group: &str, topics: &Topics) -> Self {
         let topics = vec![topics.spans().into(), topics.logs().into()];
-        Self { bus, group: group.into(), topics, problem: None, probe: None }
+        Self { bus, group: group.into(), topics, problem: None, answers: Arc::default(), probe: None }
     }
 
     /// The bus does not answer.
     pub(super) fn begin(&mut self, problem: String) {
         self.problem = Some(problem);
-        self.probe = Some(Instant::now() + PROBE);
+        if self.probe.is_some() {
+            return;
+        }
+        let (bus, answers) = (Arc::clone(&self.bus), Arc::clone(&self.answers));
+        let (group, topics) = (Arc::clone(&self.group), self.topics.clone());
+        self.probe = Some(tokio::spawn(async move {
+            sleep(PROBE_EVERY).await;
+            while bus.lag(&group, &topics).await.is_err() {
+                sleep(PROBE_EVERY).await;
+            }
+            answers.notify_one();
+        }));
     }
 
     /// The bus answers. Says whether that is news.
     pub(super) fn over(&mut self) -> bool {
-        self.probe = None;
+        if let Some(probe) = self.probe.take() {
+            probe.abort();
+        }
         self.problem.take().is_some()
     }
+}
 
-    /// Asks whether the bus answers. Says whether it does.
-    pub(super) async fn ask(&mut self) -> bool {
-        let answers = timeout(PROBE, self.bus.lag(&self.group, &self.topics)).await.is_ok_and(|lag| lag.is_ok());
-        if answers {
-            return self.over();
-        }
-        self.probe = Some(Instant::now() + PROBE);
-        false
+impl Drop for Outage {
+    fn drop(&mut self) {
+        self.over();
     }
 }
