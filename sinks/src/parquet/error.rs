@@ -126,6 +126,11 @@ pub(crate) enum Stop {
          whole; commit offset {first} to write the range again, or {} where its files are complete", last + 1
     )]
     Inside { first: u64, last: u64, position: u64 },
+    #[error(
+        "the range {first} to {last} was begun by a development version, whose layout {found} named folders otherwise; \
+         if its files are complete, commit offset {} for the group, otherwise move the lake away", last + 1
+    )]
+    OlderLayout { first: u64, last: u64, found: u32 },
     #[error("the intent at offset {first} has layout {found}, this version knows {known}; upgrade afflux")]
     NewerLayout { first: u64, found: u32, known: u32 },
     #[error("rows cannot be encoded: {reason}; report this as a bug")]

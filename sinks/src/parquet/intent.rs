@@ -66,15 +66,16 @@ pub(crate) struct Floor {
 mod tests {
     use super::*;
 
-    /// What release 0.1 wrote. Never edit an entry; add one.
+    /// What every version wrote. Never edit an entry; add one.
     const INTENTS: &[&str] = &[
         r#"{"layout":1,"writer":1,"first":40,"last":97,"default_cluster":"eu","fingerprint":{"offset":41,"timestamp_ms":1700000000123,"crc32c":3808858755}}"#,
+        r#"{"layout":2,"writer":1,"first":40,"last":97,"default_cluster":"eu","fingerprint":{"offset":41,"timestamp_ms":1700000000123,"crc32c":3808858755}}"#,
     ];
     const FLOORS: &[&str] = &[r#"{"floor":98,"raised_ms":1700604800123}"#];
 
     #[test]
     fn intents_of_every_release_read_and_the_newest_is_what_is_written() {
-        let intent = Intent {
+        let mut intent = Intent {
             layout: 1,
             writer: 1,
             first: 40,
@@ -83,6 +84,8 @@ mod tests {
             fingerprint: Fingerprint { offset: 41, timestamp_ms: 1_700_000_000_123, crc32c: 0xe306_9283 },
         };
         assert_eq!(serde_json::from_str::<Intent>(INTENTS[0]).unwrap(), intent);
+        intent.layout = 2;
+        assert_eq!(serde_json::from_str::<Intent>(INTENTS[1]).unwrap(), intent);
         assert_eq!(serde_json::to_string(&intent).unwrap(), *INTENTS.last().unwrap());
     }
 

@@ -19,7 +19,9 @@ use super::table::Table;
 
 /// Version of the paths, and of which row lies under which. An intent names the version under which its files are
 /// named, since whoever writes the range again must put the same rows under the same names.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+///
+/// Version 1 was that of development versions: the folder of a cluster was `cluster=…`.
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// Longest cluster in a path, in bytes: file systems allow 255 in a name.
 const MAX_CLUSTER: usize = 200;

@@ -33,6 +33,10 @@ pub(crate) fn claim(ours: &Intent, found: Intent) -> Result<Claim, Stop> {
 
 /// Refuses an intent that this code cannot replay.
 pub(crate) fn admissible(intent: &Intent, first: u64) -> Result<(), Stop> {
+    if intent.layout < LAYOUT_VERSION {
+        // Written again under today's names, its rows would be there twice.
+        return Err(Stop::OlderLayout { first, last: intent.last, found: intent.layout });
+    }
     if intent.layout > LAYOUT_VERSION {
         return Err(Stop::NewerLayout { first, found: intent.layout, known: LAYOUT_VERSION });
     }
@@ -154,7 +158,7 @@ mod tests {
     const PRINT: Fingerprint = Fingerprint { offset: 12, timestamp_ms: 1000, crc32c: 7 };
 
     fn intent(last: u64) -> Intent {
-        Intent { layout: 1, writer: 1, first: 10, last, default_cluster: "eu".into(), fingerprint: PRINT }
+        Intent { layout: LAYOUT_VERSION, writer: 1, first: 10, last, default_cluster: "eu".into(), fingerprint: PRINT }
     }
 
     #[test]
@@ -194,9 +198,11 @@ mod tests {
     }
 
     #[test]
-    fn an_intent_of_a_newer_layout_or_without_sense_is_refused() {
+    fn an_intent_of_another_layout_or_without_sense_is_refused() {
         let newer = Intent { layout: LAYOUT_VERSION + 1, ..intent(20) };
-        assert!(matches!(admissible(&newer, 10), Err(Stop::NewerLayout { found: 2, .. })));
+        assert!(matches!(admissible(&newer, 10), Err(Stop::NewerLayout { .. })));
+        let older = Intent { layout: LAYOUT_VERSION - 1, ..intent(20) };
+        assert!(matches!(admissible(&older, 10), Err(Stop::OlderLayout { first: 10, last: 20, .. })));
         assert!(matches!(admissible(&intent(20), 11), Err(Stop::BadIntent { .. })));
         assert!(matches!(admissible(&intent(9), 10), Err(Stop::BadIntent { .. })));
     }

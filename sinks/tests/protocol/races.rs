@@ -66,7 +66,7 @@ async fn a_writer_that_finds_its_range_taken_gives_its_uploads_up_and_writes_the
         "crc32c": crc32c::crc32c(&request(&["afflux.spans/0/0/0".into()], 0)),
     });
     let theirs = json!({
-        "layout": 1, "writer": 1, "first": 0, "last": 1, "default_cluster": "home", "fingerprint": fingerprint,
+        "layout": 2, "writer": 1, "first": 0, "last": 1, "default_cluster": "home", "fingerprint": fingerprint,
     });
     let lake = Arc::clone(&world.store.lake);
     let mut first = true;

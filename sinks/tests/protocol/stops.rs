@@ -266,7 +266,7 @@ async fn an_intent_of_a_newer_version_stops_the_partition() {
     world.append(&spans(0), 0..3);
     world.settle().await;
     let path = "lake/_afflux/intents/afflux.spans/00000/00000000000000000000.json";
-    let newer = String::from_utf8(world.get(path).await.to_vec()).unwrap().replace("\"layout\":1", "\"layout\":2");
+    let newer = String::from_utf8(world.get(path).await.to_vec()).unwrap().replace("\"layout\":2", "\"layout\":3");
     world.store.lake.inner().put(&path.into(), newer.into()).await.unwrap();
     world.bus.set_committed(&spans(0), None);
     let sink = world.start();
