@@ -11,6 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 
+mod flaky;
+
 const PARTITIONS: u32 = 2;
 
 async fn bus(dir: &std::path::Path) -> Arc<dyn Bus> {

@@ -1,0 +1,179 @@
+//! A bus that refuses as a test says: what the stage makes of it, and what it says of itself meanwhile.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use afflux_bus::{Offset, PartitionLag, Producer};
+
+use super::*;
+
+/// A local bus behind a switch.
+struct Flaky {
+    inner: Arc<dyn Bus>,
+    plan: Arc<Plan>,
+}
+
+#[derive(Default)]
+struct Plan {
+    /// Transactions that are fenced, so that the member starts over.
+    fences: Mutex<u32>,
+    /// Nothing gets through.
+    down: AtomicBool,
+    /// Nothing comes.
+    silent: AtomicBool,
+}
+
+impl Plan {
+    fn answer(&self) -> Result<(), BusError> {
+        if self.down.load(Ordering::Relaxed) { Err(BusError::Full { reason: "down by a test".into() }) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Bus for Flaky {
+    async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), BusError> {
+        self.inner.create_topics(topics).await
+    }
+
+    async fn producer(&self) -> Result<Arc<dyn Producer>, BusError> {
+        self.inner.producer().await
+    }
+
+    async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
+        Ok(Box::new(Member { inner: self.inner.consumer(config).await?, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
+        self.plan.answer()?;
+        self.inner.lag(group, topics).await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+struct Member {
+    inner: Box<dyn Consumer>,
+    plan: Arc<Plan>,
+}
+
+#[async_trait]
+impl Consumer for Member {
+    async fn poll(&mut self) -> Result<Event, BusError> {
+        if self.plan.silent.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+        self.inner.poll().await
+    }
+
+    async fn commit(&mut self, offsets: &[Offset]) -> Result<(), BusError> {
+        self.inner.commit(offsets).await
+    }
+
+    async fn transact(&mut self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError> {
+        self.plan.answer()?;
+        let fenced = {
+            let mut fences = self.plan.fences.lock().unwrap();
+            let fenced = *fences > 0;
+            *fences = fences.saturating_sub(1);
+            fenced
+        };
+        let mut offsets = offsets.to_vec();
+        if fenced {
+            offsets.iter_mut().for_each(|offset| offset.generation.0 -= 1);
+        }
+        self.inner.transact(outputs, &offsets).await
+    }
+
+    async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {
+        self.inner.committed(partition).await
+    }
+
+    fn pause(&mut self, partition: &PartitionId) -> Result<(), BusError> {
+        self.inner.pause(partition)
+    }
+
+    fn resume(&mut self, partition: &PartitionId) -> Result<(), BusError> {
+        self.inner.resume(partition)
+    }
+
+    async fn close(self: Box<Self>) {
+        self.inner.close().await;
+    }
+}
+
+/// A stage that runs on a flaky bus.
+struct Running {
+    _dir: tempfile::TempDir,
+    bus: Arc<dyn Bus>,
+    plan: Arc<Plan>,
+    health: HealthTable,
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<(), ComponentError>>,
+}
+
+impl Running {
+    async fn start(plan: Plan) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (bus, plan) = (bus(dir.path()).await, Arc::new(plan));
+        let (health, shutdown) = (HealthTable::default(), CancellationToken::new());
+        let context = Context {
+            bus: Arc::new(Flaky { inner: bus.clone(), plan: plan.clone() }),
+            metrics: Arc::new(Metrics::new()),
+            health: health.component(NAME),
+            shutdown: shutdown.clone(),
+        };
+        let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
+        let task = tokio::spawn(Box::new(stage).run(context));
+        Self { _dir: dir, bus, plan, health, shutdown, task }
+    }
+
+    async fn until(&self, what: &str, is: impl Fn(&State) -> bool) {
+        let waiting = async {
+            while !is(&self.health.snapshot()[NAME]) {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), waiting).await.unwrap_or_else(|_| panic!("never {what}"));
+    }
+
+    /// Stops the stage, and gives the sources of what it wrote.
+    async fn stop(self) -> Vec<String> {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+        read(&self.bus, Topics::default().spans()).await.iter().map(|record| header(record, HEADER_SOURCE)).collect()
+    }
+}
+
+#[tokio::test]
+async fn transactions_that_start_over_again_and_again_are_shown_and_repeat_nothing() {
+    let stage = Running::start(Plan { fences: Mutex::new(RESTARTS + 1), ..Plan::default() }).await;
+    publish(&stage.bus, 0, request("a")).await;
+    stage.until("shown", |state| matches!(state, State::Failing(why) if why.contains("is over"))).await;
+    stage.until("over", |state| *state == State::Ready).await;
+    assert_eq!(stage.stop().await, ["afflux.ingest.spans/0/0-0"]);
+}
+
+#[tokio::test]
+async fn restarts_that_leave_nothing_to_do_do_not_leave_the_stage_failing() {
+    let stage = Running::start(Plan { fences: Mutex::new(RESTARTS), ..Plan::default() }).await;
+    publish(&stage.bus, 0, request("a")).await;
+    stage.until("shown", |state| matches!(state, State::Failing(_))).await;
+    // Before it reads again, its partitions go to somebody else.
+    stage.plan.silent.store(true, Ordering::Relaxed);
+    stage.until("over", |state| *state == State::Ready).await;
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn an_outage_is_shown_until_the_bus_answers_again_and_loses_nothing() {
+    let stage = Running::start(Plan::default()).await;
+    stage.until("ready", |state| *state == State::Ready).await;
+    stage.plan.down.store(true, Ordering::Relaxed);
+    publish(&stage.bus, 1, request("a")).await;
+    stage.until("shown", |state| matches!(state, State::Failing(why) if why.contains("down by a test"))).await;
+    stage.plan.down.store(false, Ordering::Relaxed);
+    stage.until("over", |state| *state == State::Ready).await;
+    assert_eq!(stage.stop().await, ["afflux.ingest.spans/1/0-0"]);
+}
