@@ -43,7 +43,8 @@ pub(crate) struct UpArgs {
     /// Generates load inside, so that there is something to see.
     #[arg(long)]
     pub(crate) demo: bool,
-    /// Configuration file; without one, everything has its default.
+    /// Configuration file. What it does not say has its default, except that `up` has 2 partitions, keeps 24 hours and
+    /// 1 GiB of each on the bus, and writes Parquet files every 10 seconds.
     #[arg(short, long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Where bus (DIR/bus) and Parquet (DIR/lake) lie, unless the configuration says so.

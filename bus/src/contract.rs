@@ -74,7 +74,8 @@ pub trait Consumer: Send {
     ///
     /// After [`BusError::Fenced`] or [`BusError::Restarted`] the caller forgets what it has in hand and polls:
     /// every partition that it still owns is revoked and assigned anew at the committed offset, under a new
-    /// generation. The same follows when the future is dropped, whose outcome nobody learns. Needs [`ConsumerConfig::transactional_id`].
+    /// generation. The same follows when the future is dropped, whose outcome nobody learns. Needs
+    /// [`ConsumerConfig::transactional_id`].
     async fn transact(&mut self, outputs: Vec<Record>, offsets: &[Offset]) -> Result<(), BusError>;
 
     /// The group's committed offset in a partition, read anew; `None` where it never committed.
@@ -146,7 +147,8 @@ pub enum Event {
     Revoked(Vec<PartitionId>),
     /// At least one record, of any assigned partitions.
     Records(Vec<Received>),
-    /// Retention has taken records before this member could read them; it goes on behind them.
+    /// Retention has taken records before this member could read them; it goes on behind them. Also of a group that
+    /// reads from the beginning and has never committed, at each assignment until it has.
     Expired {
         /// Where they were.
         partition: PartitionId,

@@ -18,6 +18,7 @@ use object_store::path::Path;
 use crate::error::{QueryError, near};
 use crate::store::Place;
 use crate::table::LakeTable;
+use crate::words;
 
 /// Memory that sorts, joins and groupings of one query may use unless told otherwise, in bytes. Beyond it they
 /// spill to the temporary directory where they can.
@@ -105,7 +106,7 @@ impl Lake {
     /// Plans `sql` (one statement that only reads) and begins to answer it.
     pub async fn sql(&self, sql: &str) -> Result<Answer, QueryError> {
         let state = self.context.state();
-        let statement = state.sql_to_statement(sql, &Dialect::Generic).map_err(QueryError::planning)?;
+        let statement = state.sql_to_statement(&words::quoted(sql), &Dialect::Generic).map_err(QueryError::planning)?;
         let tables = state.resolve_table_references(&statement).map_err(QueryError::planning)?;
         let plan = match state.statement_to_plan(statement).await {
             Ok(plan) => plan,

@@ -19,6 +19,7 @@ mod prune;
 pub mod render;
 mod store;
 mod table;
+mod words;
 
 pub use error::{Cause, FileError, QueryError};
 pub use lake::{Answer, DEFAULT_MEMORY_LIMIT, Lake, Options};

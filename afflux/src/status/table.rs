@@ -15,10 +15,11 @@ const NUMBERS: std::ops::Range<usize> = 3..7;
 const ITEMS: [&str; 2] = ["accepted_items", "settled_items"];
 const BYTES: [&str; 2] = ["accepted_bytes", "settled_bytes"];
 /// Counters that are worth a line of their own once they are not zero.
-const TROUBLES: [(&str, &str); 4] = [
+const TROUBLES: [(&str, &str); 5] = [
     ("refused_requests", "refused requests"),
     ("dropped_items", "dropped items"),
     ("dead_letters", "dead letters"),
+    ("expired_records", "records that retention took unread"),
     ("retries", "retries"),
 ];
 

@@ -57,6 +57,15 @@ pub async fn records_go_by_age_and_readers_go_on_at_the_start(subject: &dyn Subj
     }
     assert_eq!(reader.expired, 50, "what is lost is said");
     reader.close().await;
+
+    // Nor did a group that has never committed get to read them.
+    let mut newcomer = Reader::join(&*bus, config("age-newcomer", &topic)).await;
+    assert_eq!(newcomer.read(10).await.len(), 10);
+    while newcomer.expired == 0 {
+        newcomer.next().await;
+    }
+    assert_eq!(newcomer.expired, 50);
+    newcomer.close().await;
 }
 
 /// The oldest records go when a partition passes its size; what stays is the newest, without a hole.

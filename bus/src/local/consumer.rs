@@ -182,10 +182,15 @@ impl LocalConsumer {
             }
             let Some(part) = state.part(&partition.topic, partition.partition) else { continue };
             let (start, end) = state.range(part);
-            let position = state.committed(&self.config.group, part).unwrap_or(match self.config.start_at {
+            let committed = state.committed(&self.config.group, part);
+            let position = committed.unwrap_or(match self.config.start_at {
                 StartAt::Earliest => start,
                 StartAt::Latest => end,
             });
+            if committed.is_none() && self.config.start_at == StartAt::Earliest && start > 0 && state.is_dense(part) {
+                tracing::warn!(group = &*self.config.group, %partition, records = start, "retention was faster than the group");
+                self.expired.push_back(Event::Expired { partition: partition.clone(), records: start });
+            }
             self.owned.insert(partition.clone(), Owned { part, generation, position, paused: false });
             assigned.push(Assignment { partition, generation, position });
         }

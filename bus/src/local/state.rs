@@ -202,9 +202,14 @@ impl State {
         self.unsorted |= unsorted;
     }
 
+    /// Whether every offset has a record until retention takes it, unlike in a compacted topic.
+    pub(super) fn is_dense(&self, part: Part) -> bool {
+        self.topics.get(part.topic as usize).is_none_or(|topic| topic.cleanup != Cleanup::Compact)
+    }
+
     /// The partition, created where nothing is known of it.
     pub(super) fn partition(&mut self, part: Part) -> &mut Partition {
-        let compact = self.topics.get(part.topic as usize).is_some_and(|topic| topic.cleanup == Cleanup::Compact);
+        let compact = !self.is_dense(part);
         self.partitions
             .entry(part)
             .or_insert_with(|| Partition { latest: compact.then(Latest::default), ..Partition::default() })

@@ -85,6 +85,15 @@ async fn a_table_without_files_has_its_columns_and_no_rows() {
 }
 
 #[tokio::test]
+async fn a_cluster_may_stand_anywhere_in_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    write_to_disk(dir.path(), "spans", &[Row::at(HOUR, "eu"), Row::at(HOUR, "us")]);
+    let lake = open(dir.path().to_str().unwrap()).await.unwrap();
+    assert_eq!(count(&lake, "SELECT service, cluster FROM spans").await, 2);
+    assert_eq!(count(&lake, "SELECT service, count(*), cluster FROM spans GROUP BY service, cluster").await, 2);
+}
+
+#[tokio::test]
 async fn names_of_clusters_come_out_as_their_rows_hold_them() {
     let lake = TestLake::new();
     let clusters = ["plain", "eu/west 1", "100%", "a=b", "München", "it's", "%2F", "*?", ".", "[x]~#"];

@@ -61,3 +61,36 @@ fn logs_have_the_columns_of_their_golden_file() {
 fn every_column_says_what_it_holds() {
     assert!(SPANS.iter().chain(LOGS).all(|column| !column.doc.is_empty()));
 }
+
+/// The tables of `docs/tables.md`.
+fn documented() -> String {
+    let kind = |kind: Kind| match kind {
+        Text => "text",
+        Int32 => "32-bit integer",
+        Int64 => "64-bit integer",
+        UInt32 => "unsigned 32-bit integer",
+        Time => "timestamp, ns, UTC",
+        Attributes => "map of text to text",
+        Events => "list of structs: `time`, `name`, `attributes`, `dropped_attributes_count`",
+        Links => {
+            "list of structs: `trace_id`, `span_id`, `trace_state`, `flags`, `attributes`, `dropped_attributes_count`"
+        }
+    };
+    let mut out = String::new();
+    for (table, columns) in [("spans", SPANS), ("logs", LOGS)] {
+        writeln!(out, "## {table}\n\n| column | type | null | |\n| --- | --- | --- | --- |").unwrap();
+        for Column { name, kind: of, nullable, doc } in columns {
+            let null = if *nullable { "yes" } else { "no" };
+            writeln!(out, "| `{name}` | {} | {null} | {} |", kind(*of), doc.replace('|', "\\|")).unwrap();
+        }
+        out.push('\n');
+    }
+    out.trim_end().to_owned() + "\n"
+}
+
+#[test]
+fn the_documentation_lists_the_columns_as_they_are() {
+    let page = include_str!("../../../docs/tables.md");
+    let tables = page.split_once("## spans").map(|(_, tables)| format!("## spans{tables}"));
+    assert_eq!(tables.as_deref(), Some(&*documented()), "docs/tables.md should end with this:\n{}", documented());
+}

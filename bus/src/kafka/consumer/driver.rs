@@ -279,7 +279,8 @@ impl Driver {
     /// Finds out where to start in newly assigned partitions, and starts.
     fn finish_assignment(&mut self, consumer: &BaseConsumer<MemberContext>) {
         let Some(list) = &self.assigning else { return };
-        let positions = match self.positions(consumer, &partitions(list)) {
+        let mut new = Vec::new();
+        let positions = match self.positions(consumer, &partitions(list), &mut new) {
             Ok(positions) => positions,
             Err(error) => return self.failed("positions of an assignment", error),
         };
@@ -292,14 +293,21 @@ impl Driver {
             Ok(result) => self.note("assignment", result),
             Err(error) => self.member.inbox.fail(error),
         }
+        let earliest = self.member.config.start_at == StartAt::Earliest;
+        let gone = positions.iter().filter(|(p, start)| earliest && *start > 0 && new.contains(p)).cloned();
+        let gone: Vec<_> = gone.collect();
         self.member.inbox.assign(positions);
+        for (partition, records) in gone {
+            tracing::warn!(group = %self.member.config.group, %partition, records, "retention was faster than the group");
+            self.member.inbox.expire(partition, records);
+        }
     }
 
     /// Goes back to the committed offsets after a transaction that had to start over.
     fn finish_restart(&mut self, consumer: &BaseConsumer<MemberContext>) {
         let Some(restarting) = self.member.inbox.restarting() else { return };
         let result = self.member.settle().and_then(|()| {
-            let positions = self.positions(consumer, &restarting)?;
+            let positions = self.positions(consumer, &restarting, &mut Vec::new())?;
             if !positions.is_empty() {
                 let fail = |error: KafkaError| self.member.shared.operation("going back").kafka_error(&error);
                 let sought = consumer.seek_partitions(start_list(&positions)?, QUESTION).map_err(fail)?;
@@ -313,10 +321,12 @@ impl Driver {
         }
     }
 
+    /// Where to start in each partition; `new` are those for which the group has never committed.
     fn positions(
         &self,
         consumer: &BaseConsumer<MemberContext>,
         wanted: &[PartitionId],
+        new: &mut Vec<PartitionId>,
     ) -> Result<Vec<(PartitionId, u64)>, BusError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -328,9 +338,9 @@ impl Driver {
             StartAt::Earliest => RawOffset::Beginning,
             StartAt::Latest => RawOffset::End,
         };
-        let new: Vec<_> = wanted.iter().filter(|p| !known.contains_key(*p)).collect();
+        new.extend(wanted.iter().filter(|p| !known.contains_key(*p)).cloned());
         if !new.is_empty() {
-            let ask = offset_list(new.into_iter().map(|p| (p, start)))?;
+            let ask = offset_list(new.iter().map(|p| (p, start)))?;
             known.extend(offsets(&consumer.offsets_for_times(ask, QUESTION).map_err(fail)?)?);
         }
         wanted

@@ -9,7 +9,7 @@ use crate::contract::Event;
 use crate::error::{BusError, ErrorClass};
 use crate::local::frame::{Part, Stored};
 use crate::local::read::{Allowance, Store};
-use crate::record::{Cleanup, Generation, PartitionId, Received};
+use crate::record::{Generation, PartitionId, Received};
 
 /// A fetch under way.
 pub(super) type Fetching = JoinHandle<Result<Vec<Fetched>, BusError>>;
@@ -86,7 +86,7 @@ impl LocalConsumer {
             part: owned.part,
             generation: owned.generation,
             from: owned.position,
-            dense: state.topics.get(owned.part.topic as usize).is_none_or(|topic| topic.cleanup != Cleanup::Compact),
+            dense: state.is_dense(owned.part),
             end: state.partitions.get(&owned.part).map_or(0, |partition| partition.next),
             records: Vec::new(),
             complete: false,

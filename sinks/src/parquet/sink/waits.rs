@@ -67,6 +67,8 @@ impl Outage {
         if self.probe.is_some() {
             return;
         }
+        // A word from an earlier outage is not about this one.
+        self.answers = Arc::default();
         let (bus, answers) = (Arc::clone(&self.bus), Arc::clone(&self.answers));
         let (group, topics) = (Arc::clone(&self.group), self.topics.clone());
         self.probe = Some(tokio::spawn(async move {

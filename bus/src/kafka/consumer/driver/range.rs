@@ -16,7 +16,8 @@ use crate::record::PartitionId;
 impl Driver {
     /// Looks for the positions that librdkafka has complained of, without saying which.
     pub(super) fn find_out_of_range(&mut self, consumer: &BaseConsumer<MemberContext>) {
-        if !self.out_of_range {
+        // A rebalance goes first; whatever it leaves here is looked at then.
+        if !self.out_of_range || self.assigning.is_some() || self.revoking.is_some() {
             return;
         }
         match self.judge(consumer) {
@@ -27,7 +28,7 @@ impl Driver {
 
     fn judge(&self, consumer: &BaseConsumer<MemberContext>) -> Result<(), BusError> {
         let fail = |error: KafkaError| self.member.shared.operation("bounds of a partition").kafka_error(&error);
-        let mut overtaken = Vec::new();
+        let mut sound = Vec::new();
         for (partition, next) in self.member.inbox.positions() {
             let bounds = consumer.fetch_watermarks(&partition.topic, raw_partition(&partition)?, QUESTION);
             let (start, end) = bounds.map_err(fail)?;
@@ -37,8 +38,11 @@ impl Driver {
                 let records = start - next;
                 tracing::warn!(group, %partition, from = next, records, "retention was faster than the group");
                 self.member.inbox.expire(partition.clone(), records);
-                overtaken.push((partition, start));
-            } else if next > end {
+                sound.push((partition, start));
+            } else if next <= end {
+                // Perhaps it was not for a moment, and then librdkafka has stopped fetching it all the same.
+                sound.push((partition, next));
+            } else {
                 let reason = format!(
                     "{partition} ends at offset {end}, but group {group} stands at {next}: the brokers have lost \
                      records, or the topic was made anew; set the group's offset to where it is to go on"
@@ -46,23 +50,26 @@ impl Driver {
                 self.member.inbox.fail(BusError::Other { what: "reading", reason, class: ErrorClass::Permanent });
             }
         }
-        if overtaken.is_empty() { Ok(()) } else { self.move_to(consumer, &overtaken).map_err(fail) }
+        self.fetch_anew(consumer, &sound).map_err(fail)
     }
 
     /// Starts to fetch again, which only a new assignment does.
-    fn move_to(
+    fn fetch_anew(
         &self,
         consumer: &BaseConsumer<MemberContext>,
         positions: &[(PartitionId, u64)],
     ) -> Result<(), KafkaError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
         self.member.inbox.jump(positions);
-        let list = |positions: &[(PartitionId, u64)]| start_list(positions).unwrap_or_default();
+        let list = start_list(positions).unwrap_or_default();
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
-                consumer.incremental_unassign(&list(positions))?;
-                consumer.incremental_assign(&list(positions))
+                consumer.incremental_unassign(&list)?;
+                consumer.incremental_assign(&list)
             }
-            _ => consumer.assign(&list(&self.member.inbox.positions())),
+            _ => consumer.assign(&list),
         }
     }
 }
