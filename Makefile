@@ -20,6 +20,13 @@ demo: ## builds the release binary and runs everything in one process, under a d
 test: ## sets up what is needed and checks everything: format, lints, docs, licences, all tests
 	@scripts/test.sh
 
+.PHONY: soak
+soak: ## exactly-once on a real Kafka through RUNS (default 60) rounds of faults; SEED=N repeats a round
+	@scripts/setup.sh test
+	@scripts/peers.sh
+	CI=true AFFLUX_SOAK_RUNS=$(or $(RUNS),60) $(if $(SEED),AFFLUX_SEED=$(SEED)) \
+	  cargo test --locked --workspace --test e2e -- every_span_leaves --nocapture
+
 .PHONY: bench
 bench: ## measures the hot paths and the whole pipeline; the figures are kept in docs/benchmarks.md
 	@scripts/setup.sh test

@@ -134,10 +134,33 @@ impl Afflux {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Sends a signal, such as `STOP`.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        // The shell's own `kill`: not every system has it as a program.
+        Command::new("sh").args(["-c", r#"kill -s "$0" "$1""#, name, &self.child.id().to_string()]).status()?;
+        Ok(())
+    }
+
+    /// Whether the process has not ended.
+    pub fn is_running(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// Waits for a line of the log with that text.
+    pub async fn says(&self, text: &str, at_most: Duration) -> anyhow::Result<String> {
+        let started = Instant::now();
+        loop {
+            if let Some(line) = self.log().lines().find(|line| line.contains(text)) {
+                return Ok(line.to_owned());
+            }
+            ensure!(started.elapsed() < at_most, "`{text}` was not said in {at_most:?}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// SIGTERM; waits for the drain and expects exit code 0.
     pub async fn stop(mut self) -> anyhow::Result<()> {
-        // The shell's own `kill`: not every system has it as a program.
-        Command::new("sh").args(["-c", r#"kill "$0""#, &self.child.id().to_string()]).status()?;
+        self.signal("TERM")?;
         let status = self.wait().await?;
         ensure!(status.success(), "afflux ended with {status} after SIGTERM:\n{}", self.log());
         Ok(())

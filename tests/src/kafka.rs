@@ -1,5 +1,6 @@
 //! A real Apache Kafka: one node, KRaft, in a fresh directory.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
+use crate::proxy::Proxy;
 use crate::watchdog::Watchdog;
 
 /// How long a broker may take to answer after its start; about 6 s on two idle cores.
@@ -27,6 +29,8 @@ pub struct KafkaServer {
     dir: TempDir,
     log: PathBuf,
     port: u16,
+    /// Ports of the listeners behind proxies.
+    behind: Vec<u16>,
     running: Mutex<Option<Running>>,
 }
 
@@ -41,8 +45,14 @@ impl KafkaServer {
     ///
     /// `None`, after a printed notice, where Java or Kafka is missing; an error instead under `CI=true`.
     pub fn start() -> anyhow::Result<Option<Self>> {
+        Self::start_behind(&[])
+    }
+
+    /// As [`KafkaServer::start`], with one more listener per proxy: whoever connects through a proxy is told that
+    /// the broker is there.
+    pub fn start_behind(proxies: &[Proxy]) -> anyhow::Result<Option<Self>> {
         match install() {
-            Ok(libs) => Self::start_from(libs).map(Some),
+            Ok(libs) => Self::start_from(libs, proxies).map(Some),
             Err(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(missing),
             Err(missing) => {
                 eprintln!("SKIPPED, no Apache Kafka here: {missing:#}");
@@ -94,13 +104,14 @@ impl KafkaServer {
         answered
     }
 
-    fn start_from(libs: PathBuf) -> anyhow::Result<Self> {
+    fn start_from(libs: PathBuf, proxies: &[Proxy]) -> anyhow::Result<Self> {
         let mut failure = None;
         // A free port may be taken by someone else between its choice and its use.
         for _ in 0..3 {
-            let server = Self::prepare(libs.clone())?;
+            let server = Self::prepare(libs.clone(), proxies)?;
             match server.restart() {
                 Ok(()) => {
+                    proxies.iter().zip(&server.behind).for_each(|(proxy, port)| proxy.forward_to(*port));
                     eprintln!("Apache Kafka on {}, log in {}", server.brokers(), server.log.display());
                     return Ok(server);
                 }
@@ -110,11 +121,14 @@ impl KafkaServer {
         Err(failure.expect("tried three times"))
     }
 
-    fn prepare(libs: PathBuf) -> anyhow::Result<Self> {
+    fn prepare(libs: PathBuf, proxies: &[Proxy]) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("afflux-kafka-").tempdir()?;
-        let [port, controller] = free_ports()?;
+        let mut ports = free_ports(2 + proxies.len())?;
+        let behind = ports.split_off(2);
+        let listeners: Vec<_> = behind.iter().copied().zip(proxies.iter().map(Proxy::port)).collect();
+        let (port, controller) = (ports[0], ports[1]);
         let properties = dir.path().join("server.properties");
-        fs::write(&properties, server_properties(port, controller, &dir.path().join("data")))?;
+        fs::write(&properties, server_properties(port, controller, &listeners, &dir.path().join("data")))?;
         let log = log_file(&libs, port)?;
         let formatted = java(&libs)
             .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id()])
@@ -123,7 +137,7 @@ impl KafkaServer {
             .output()
             .context("starting java")?;
         ensure!(formatted.status.success(), "kafka storage format: {}", String::from_utf8_lossy(&formatted.stderr));
-        Ok(Self { libs, dir, log, port, running: Mutex::new(None) })
+        Ok(Self { libs, dir, log, port, behind, running: Mutex::new(None) })
     }
 
     fn wait_until_ready(&self, java: &mut Child) -> anyhow::Result<()> {
@@ -175,13 +189,21 @@ fn java(libs: &Path) -> Command {
     java
 }
 
-fn server_properties(port: u16, controller: u16, data: &Path) -> String {
+/// `behind`: ports of further listeners, each with the port that clients are told.
+fn server_properties(port: u16, controller: u16, behind: &[(u16, u16)], data: &Path) -> String {
+    let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
+    for (index, (own, told)) in behind.iter().enumerate() {
+        let _ = write!(listeners, ",PROXY{index}://127.0.0.1:{own}");
+        let _ = write!(advertised, ",PROXY{index}://127.0.0.1:{told}");
+        let _ = write!(protocols, ",PROXY{index}:PLAINTEXT");
+    }
     format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={}\n\
          offsets.topic.replication.factor=1\n\
@@ -191,7 +213,9 @@ fn server_properties(port: u16, controller: u16, data: &Path) -> String {
          transaction.state.log.num.partitions=4\n\
          share.coordinator.state.topic.replication.factor=1\n\
          share.coordinator.state.topic.min.isr=1\n\
+         transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
          group.initial.rebalance.delay.ms=0\n\
+         group.min.session.timeout.ms=500\n\
          log.retention.check.interval.ms=500\n\
          log.segment.delete.delay.ms=500\n\
          log.initial.task.delay.ms=500\n",
@@ -211,9 +235,9 @@ fn cluster_id() -> String {
     id
 }
 
-fn free_ports() -> anyhow::Result<[u16; 2]> {
-    let (a, b) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok([a.local_addr()?.port(), b.local_addr()?.port()])
+fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 /// A new log file beside the jars' folder; logs older than a day are removed.

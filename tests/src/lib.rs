@@ -5,6 +5,8 @@ pub mod afflux;
 pub mod kafka;
 pub mod load;
 pub mod node;
+pub mod numbered;
+pub mod proxy;
 pub mod python;
 pub mod s3;
 mod watchdog;

@@ -127,7 +127,7 @@ pub fn span_ids(request: &Bytes) -> Vec<String> {
 }
 
 /// Ids of every log record of a request.
-fn log_ids(request: &Bytes) -> Vec<String> {
+pub fn log_ids(request: &Bytes) -> Vec<String> {
     let view = LogsView::new(request);
     view.resource_logs()
         .flat_map(|r| r.scope_logs())

@@ -116,6 +116,8 @@ impl Health {
 /// Passes librdkafka's log on. Lost connections are its daily bread, so nothing of it is above a warning.
 pub(super) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
+        // All clients get all options; that those of consumers say nothing to producers is no news.
+        _ if facility == "CONFWARN" => tracing::debug!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Emerg
         | RDKafkaLogLevel::Alert
         | RDKafkaLogLevel::Critical

@@ -97,8 +97,12 @@ impl Transactor {
             (refused, _) => refused,
         };
         let said = error.map(|error| self.shared.operation("transaction").kafka_error(error));
-        let reason = [said.as_ref(), refused.as_ref()].into_iter().flatten().map(ToString::to_string);
-        let reason = reason.collect::<Vec<_>>().join("; ");
+        // Fenced is what it will be called anyway.
+        let text = |error: &BusError| match error {
+            BusError::Fenced { reason } => reason.clone(),
+            other => other.to_string(),
+        };
+        let reason = [said.as_ref(), refused.as_ref()].into_iter().flatten().map(text).collect::<Vec<_>>().join("; ");
         tracing::warn!(reason, transactional_id = %self.id, settled = settled.is_ok(), "transaction started over");
         // What no other attempt can change, such as rights that are missing.
         let hopeless = [said, refused].into_iter().flatten().find(|error| error.class() == ErrorClass::Fatal);

@@ -1,11 +1,15 @@
 //! D1, D4, D5, D9: what was acknowledged is stored once, through `kill -9`.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use afflux_bus::{Bus as _, ConsumerConfig, Event, LocalBus, LocalConfig, PartitionLag};
 use afflux_tests::afflux::{Afflux, Options};
-use afflux_tests::load::Load;
+use afflux_tests::load::{Load, log_ids, span_ids};
 use afflux_tests::python;
+use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -22,6 +26,29 @@ fn stored(python: &Path, dir: &Path, load: &Load) -> anyhow::Result<Value> {
     load.snapshot().write(dir)?;
     let (lake, dir) = (dir.join("data/lake"), dir.display().to_string());
     Ok(serde_json::from_str(&python::run(python, "exactly_once.py", &[&lake.display().to_string(), &dir])?)?)
+}
+
+/// What the processors have passed on, as the bus of the stopped process holds it, and how often.
+async fn passed_on(dir: &Path) -> anyhow::Result<HashMap<String, usize>> {
+    let bus = LocalBus::open(LocalConfig::new(dir))?;
+    let topics = ["afflux.spans", "afflux.logs"].map(Arc::from);
+    let lag = bus.lag("kill-test", &topics).await?;
+    ensure!(lag.iter().all(|partition| partition.start == 0), "retention has taken some");
+    let mut left: u64 = lag.iter().map(PartitionLag::records).sum();
+    let mut consumer = bus.consumer(ConsumerConfig::new("kill-test", topics)).await?;
+    let mut found = HashMap::new();
+    while left > 0 {
+        let Event::Records(records) = consumer.poll().await? else { continue };
+        for record in records {
+            let value = record.value.context("a record without a value")?;
+            let ids = if record.from.topic.ends_with("logs") { log_ids(&value) } else { span_ids(&value) };
+            ids.into_iter().for_each(|id| *found.entry(id).or_default() += 1);
+            left -= 1;
+        }
+    }
+    consumer.close().await;
+    bus.close().await;
+    Ok(found)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,6 +98,12 @@ async fn everything_acknowledged_is_stored_once_through_twenty_kills_under_load(
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     afflux.stop().await?;
+    let (acked, sent) = (load.snapshot().acked, load.snapshot().sent);
+    let passed_on = passed_on(&dir.path().join("data/bus")).await?;
+    let lost = acked.iter().filter(|id| !passed_on.contains_key(*id)).count();
+    let doubled = passed_on.values().filter(|count| **count > 1).count();
+    let unknown = passed_on.keys().filter(|id| !sent.contains(*id)).count();
+    assert_eq!((lost, doubled, unknown), (0, 0, 0), "lost, doubled, unknown behind the processors with seed {seed}");
     let found = stored(python, dir.path(), &load)?;
     eprintln!("{found}");
     assert!(load.snapshot().acked.len() > KILLS * SPANS_PER_REQUEST, "too little was acknowledged to mean anything");

@@ -1,0 +1,72 @@
+//! A member that was silent for too long writes nothing when it comes back.
+
+use std::time::{Duration, Instant};
+
+use afflux_tests::numbered::{Numbered, read_committed};
+use afflux_tests::proxy::{Api, Proxy};
+use anyhow::{Context as _, ensure};
+
+use super::stage::{Site, Stage};
+
+/// The broker's error code for a producer whose transaction it has ended.
+const INVALID_PRODUCER_EPOCH: i16 = 47;
+/// How long the held request may take to come.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// The request waits in the network while its sender is frozen and another member takes over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_zombies_transaction_is_refused_and_it_is_told_why() -> anyhow::Result<()> {
+    let Some(site) = Site::open().await? else { return Ok(()) };
+    for api in [Api::TxnOffsetCommit, Api::EndTxn] {
+        let mut stage = Stage::start(&site, &format!("zombie-{}", api as i16), 1).await?;
+        let (producer, source) = (stage.producer().await?, Numbered::default());
+        let proxy = &site.proxies[0];
+        proxy.hold(api);
+        let before = proxy.held();
+        source.send_records(&*producer, &stage.ingest(), 60).await;
+        let held = async {
+            while proxy.held() == before {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(REQUEST, held).await?;
+        stage.members[0].process.signal("STOP")?;
+        let frozen = stage.members.remove(0);
+
+        stage.spawn(1)?;
+        stage.caught_up().await?;
+        proxy.release();
+        let code = if api == Api::EndTxn { error_code(proxy).await? } else { 0 };
+        frozen.process.signal("CONT")?;
+        let told = frozen.process.says("transaction not committed", REQUEST).await?;
+        eprintln!("{api:?} of a zombie: {told}");
+        match api {
+            Api::EndTxn => assert_eq!(code, INVALID_PRODUCER_EPOCH, "{told}"),
+            _ => assert!(told.contains("Broker: Unknown member"), "{told}"),
+        }
+
+        source.send_records(&*producer, &stage.ingest(), 60).await;
+        stage.members.push(frozen);
+        stage.caught_up().await?;
+        stage.stop().await?;
+        let (brokers, topic) = (site.kafka.brokers(), stage.output());
+        let found = tokio::task::spawn_blocking(move || read_committed(&brokers, &topic)).await??;
+        let verdict = source.judge(&found);
+        assert_eq!(verdict.acked, 1200);
+        assert!(verdict.is_exact(), "{verdict:?}");
+    }
+    Ok(())
+}
+
+/// The error code in the broker's answer to the held commit.
+async fn error_code(proxy: &Proxy) -> anyhow::Result<i16> {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = proxy.answer() {
+            // Behind the time for which the broker throttles.
+            return Ok(i16::from_be_bytes(answer.get(4..6).context("a short answer")?.try_into()?));
+        }
+        ensure!(started.elapsed() < REQUEST, "no answer");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
