@@ -42,6 +42,7 @@ pub struct Proxy {
 struct State {
     broker: AtomicU16,
     refusing: AtomicBool,
+    refuse_with_loss: AtomicBool,
     /// The API whose next answer is lost.
     losing: Mutex<Option<Api>>,
     lost: AtomicUsize,
@@ -73,6 +74,7 @@ impl Proxy {
         let state = Arc::new(State {
             broker: AtomicU16::new(0),
             refusing: AtomicBool::new(false),
+            refuse_with_loss: AtomicBool::new(false),
             losing: Mutex::default(),
             lost: AtomicUsize::new(0),
             holding: Mutex::default(),
@@ -112,8 +114,10 @@ impl Proxy {
         self.state.refusing.store(refuse, Ordering::Release);
     }
 
-    /// The next request of that kind reaches the broker, and its connection ends in place of the answer.
-    pub fn lose_answer(&self, api: Api) {
+    /// The next request of that kind reaches the broker, and its connection ends in place of the answer; with `refuse`
+    /// new ones are refused from then on.
+    pub fn lose_answer(&self, api: Api, refuse: bool) {
+        self.state.refuse_with_loss.store(refuse, Ordering::Release);
         *lock(&self.state.losing) = Some(api);
     }
 
@@ -211,6 +215,10 @@ async fn answers(
             *lock(&state.answer) = Some(frame[8..].to_vec());
         }
         if lock(marked).lost.remove(&correlation) {
+            if state.refuse_with_loss.load(Ordering::Acquire) {
+                state.refusing.store(true, Ordering::Release);
+                state.cuts.send_modify(|cuts| *cuts += 1);
+            }
             state.lost.fetch_add(1, Ordering::AcqRel);
             return Ok(());
         }

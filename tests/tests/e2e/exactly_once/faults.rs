@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use afflux_tests::proxy::Api;
+use afflux_tests::proxy::{Api, Proxy};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::stage::{SESSION, Stage};
+use super::stage::{SESSION, Stage, TIMEOUT};
 
 /// Milliseconds for which something is away, at most.
 const AWAY: std::ops::Range<u64> = 0..2500;
@@ -30,11 +30,22 @@ pub(crate) enum Fault {
     Cut,
     /// The answer to a request of a transaction is lost after the broker has done what it asks.
     LostAnswer,
+    /// The answer to a commit is lost, and the broker is out of reach until the member has given up waiting: it cannot
+    /// know whether its transaction happened.
+    UnknownOutcome,
 }
 
 impl Fault {
-    pub(crate) const KINDS: [Self; 7] =
-        [Self::Kill, Self::Freeze, Self::Broker, Self::Join, Self::Leave, Self::Cut, Self::LostAnswer];
+    pub(crate) const KINDS: [Self; 8] = [
+        Self::Kill,
+        Self::Freeze,
+        Self::Broker,
+        Self::Join,
+        Self::Leave,
+        Self::Cut,
+        Self::LostAnswer,
+        Self::UnknownOutcome,
+    ];
 
     /// Lets it happen, and ends it.
     pub(crate) async fn strike(self, stage: &mut Stage<'_>, random: &mut StdRng) -> anyhow::Result<()> {
@@ -73,20 +84,29 @@ impl Fault {
             }
             Self::LostAnswer => {
                 let apis = [Api::EndTxn, Api::EndTxn, Api::TxnOffsetCommit, Api::AddOffsetsToTxn, Api::Produce];
-                let (proxy, api) = (&stage.site.proxies[slot], apis[random.random_range(0..apis.len())]);
-                let before = proxy.lost();
-                proxy.lose_answer(api);
-                // A member without a partition asks nothing.
-                let lost = async {
-                    while proxy.lost() == before {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                if tokio::time::timeout(REQUEST, lost).await.is_err() {
-                    eprintln!("no {api:?} came by");
-                }
+                lose(&stage.site.proxies[slot], apis[random.random_range(0..apis.len())], false).await;
+            }
+            Self::UnknownOutcome => {
+                let proxy = &stage.site.proxies[slot];
+                lose(proxy, Api::EndTxn, true).await;
+                tokio::time::sleep(TIMEOUT + away / 4).await;
+                proxy.refuse(false);
             }
         }
         Ok(())
+    }
+}
+
+/// Waits until the answer to a request of that kind is lost; a member without a partition sends none.
+async fn lose(proxy: &Proxy, api: Api, refuse: bool) {
+    let before = proxy.lost();
+    proxy.lose_answer(api, refuse);
+    let lost = async {
+        while proxy.lost() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(REQUEST, lost).await.is_err() {
+        eprintln!("no {api:?} came by");
     }
 }
