@@ -75,6 +75,8 @@ pub enum BusError {
     Restarted {
         /// What the bus said.
         reason: String,
+        /// The one partition that took no record while others do, as far as the bus can tell.
+        partition: Option<PartitionId>,
     },
     /// Another process owns the data directory. Fatal.
     #[error("data directory {} is in use by process {pid}; stop it or choose another --data-dir", dir.display())]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use afflux_bus::{BusError, Consumer, ConsumerConfig, ErrorClass, Event};
+use afflux_bus::{Assignment, BusError, Consumer, ConsumerConfig, ErrorClass, Event, PartitionId};
 use afflux_runtime::admin::State;
 use afflux_runtime::metrics::PartitionLabels;
 use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
@@ -11,10 +11,13 @@ use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::suspended::Suspended;
 use crate::chain::Chain;
 use crate::config::ProcessorsConfig;
 use crate::merge::Merger;
-use crate::work::{DeadLetters, Path, Work};
+use crate::work::{Batch, DeadLetters, Path, Work};
+
+mod suspended;
 
 /// Name of the stage in metrics and `/status`.
 pub const NAME: &str = "processors";
@@ -123,8 +126,18 @@ impl Component for ProcessorStage {
         context.health.set(State::Ready);
         let (group, topics) = self.group();
         let commit = self.config.commit.clone();
-        let mut running =
-            Running { consumer, work, commit, context, due: None, probe: None, restarts: 0, group, topics };
+        let mut running = Running {
+            consumer,
+            work,
+            commit,
+            context,
+            due: None,
+            probe: None,
+            restarts: 0,
+            suspended: Suspended::default(),
+            group,
+            topics,
+        };
         let result = match running.run().await {
             Err(error)
                 if running.context.shutdown.is_cancelled() && matches!(error.class(), ErrorClass::Transient(_)) =>
@@ -152,6 +165,7 @@ struct Running {
     probe: Option<Instant>,
     /// Transactions in a row that started over.
     restarts: u32,
+    suspended: Suspended,
     group: Arc<str>,
     topics: Vec<Arc<str>>,
 }
@@ -161,11 +175,12 @@ impl Running {
     async fn run(&mut self) -> Result<(), BusError> {
         let shutdown = self.context.shutdown.clone();
         loop {
-            let (due, probe) = (self.due, self.probe);
+            let (due, probe, trial) = (self.due, self.probe, self.suspended.due());
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => self.flush().await?,
                 () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => self.ask().await,
+                () = async { sleep_until(trial.unwrap_or_else(Instant::now)).await }, if trial.is_some() => self.try_again(),
                 event = self.consumer.poll() => self.handle(event).await?,
             }
         }
@@ -181,7 +196,15 @@ impl Running {
 
     fn recovered(&mut self) {
         self.probe = None;
-        self.context.health.set(State::Ready);
+        self.context.health.set(self.suspended.reason().map_or(State::Ready, State::Failing));
+    }
+
+    /// Reads again from a partition that was set aside.
+    fn try_again(&mut self) {
+        let Some(partition) = self.suspended.try_one() else { return };
+        if self.consumer.resume(&partition).is_err() {
+            self.suspended.forget(&partition);
+        }
     }
 
     /// Processes what is already on the bus, so that a clean stop leaves nothing half-way.
@@ -206,8 +229,11 @@ impl Running {
                 if self.work.bytes() >= self.commit.bytes.0 { self.flush().await } else { Ok(()) }
             }
             Ok(Event::Assigned(assignments)) => {
-                for assignment in &assignments {
-                    tracing::info!(partition = %assignment.partition, position = assignment.position, "partition assigned");
+                for Assignment { partition, position, .. } in &assignments {
+                    tracing::info!(%partition, position, "partition assigned");
+                    if self.suspended.holds(partition) {
+                        self.consumer.pause(partition)?;
+                    }
                 }
                 Ok(())
             }
@@ -236,8 +262,14 @@ impl Running {
             match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
                 Ok(()) => {
                     self.restarts = 0;
+                    self.suspended.passed(&batch.offsets);
                     self.recovered();
                     self.work.settled(&batch);
+                    return Ok(());
+                }
+                Err(BusError::Restarted { reason, partition: Some(stuck) })
+                    if self.set_aside(&batch, &stuck, &reason) =>
+                {
                     return Ok(());
                 }
                 Err(error @ (BusError::Fenced { .. } | BusError::Restarted { .. })) => {
@@ -249,6 +281,21 @@ impl Running {
                 Err(error) => self.wait_after(error, &mut backoff).await?,
             }
         }
+    }
+
+    /// Sets aside what is bound for a partition that takes nothing, so that the rest passes without it. Says whether
+    /// there is any.
+    fn set_aside(&mut self, batch: &Batch, stuck: &PartitionId, reason: &str) -> bool {
+        let sources = batch.sources_of(stuck);
+        for partition in &sources {
+            tracing::warn!(%partition, output = %stuck, reason, "the output takes nothing; the others go on");
+            self.suspended.suspend(partition.clone(), reason);
+        }
+        if !sources.is_empty() {
+            self.work.retried();
+            self.recovered();
+        }
+        !sources.is_empty()
     }
 
     /// One restart is nothing special; transactions that start over again and again are waited for, and shown.

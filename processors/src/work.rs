@@ -1,6 +1,6 @@
 //! The pure part of the stage: records in, one transaction's outputs and offsets out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
@@ -22,6 +22,13 @@ pub(crate) struct Batch {
     pub(crate) outputs: Vec<Record>,
     pub(crate) offsets: Vec<Offset>,
     tallies: [Tally; 2],
+}
+
+impl Batch {
+    /// The input partitions that the outputs to a partition were made of.
+    pub(crate) fn sources_of(&self, to: &PartitionId) -> BTreeSet<PartitionId> {
+        self.outputs.iter().filter(|output| output.to == *to).filter_map(made_of).collect()
+    }
 }
 
 /// What a transaction settles, per signal.
@@ -151,6 +158,11 @@ impl Work {
     pub(crate) fn retried(&self) {
         self.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason: "bus" }).inc();
     }
+}
+
+/// The input partition of an output or a dead letter.
+fn made_of(output: &Record) -> Option<PartitionId> {
+    source(&output.headers).map(|(partition, _)| partition).or_else(|| dead_letter::source(&output.headers))
 }
 
 /// An output as a record of the position that it was made of.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use afflux_bus::{PartitionId, Received, Record};
+use afflux_bus::{Headers, PartitionId, Received, Record};
 use bytes::Bytes;
 
 /// Topic that the record was read from.
@@ -41,6 +41,12 @@ pub fn shorten(letter: &mut Record) -> bool {
     letter.headers.0.retain(|(name, value)| name.starts_with(OURS) && name.len() + value.len() <= SHORT);
     letter.headers.push(HEADER_VALUE_BYTES, bytes.to_string());
     true
+}
+
+/// The partition that a dead letter names as its source.
+pub fn source(headers: &Headers) -> Option<PartitionId> {
+    let text = |name| std::str::from_utf8(headers.get(name)?).ok();
+    Some(PartitionId::new(text(HEADER_TOPIC)?, text(HEADER_PARTITION)?.parse().ok()?))
 }
 
 /// The dead letter of a record: its original bytes, key, headers and time, plus where it came from and why.

@@ -18,7 +18,7 @@ use super::client::{self, Leaders, Shared, blocking, lock, partition_id, raw_par
 use super::error::is_unknown_topic;
 use crate::contract::Producer;
 use crate::error::BusError;
-use crate::record::Record;
+use crate::record::{PartitionId, Record};
 
 /// Granularity of the queue's budget.
 const PERMIT_BYTES: usize = 1024;
@@ -59,6 +59,9 @@ impl ProducerContext for ReportContext {
         }
         call.report(result.as_ref().err().map(|(error, message)| {
             let to = partition_id(message.topic(), message.partition());
+            if is_stuck(error) && !self.shared.health.is_down() {
+                lock(&call.stuck).get_or_insert_with(|| to.clone());
+            }
             let size = message.key_len() + message.payload_len();
             self.delivery_error(error, to, size)
         }));
@@ -66,7 +69,7 @@ impl ProducerContext for ReportContext {
 }
 
 impl ReportContext {
-    fn delivery_error(&self, error: &KafkaError, to: crate::PartitionId, size: usize) -> BusError {
+    fn delivery_error(&self, error: &KafkaError, to: PartitionId, size: usize) -> BusError {
         match error.rdkafka_error_code() {
             Some(Code::UnknownPartition) => BusError::UnknownPartition(to),
             Some(code) if is_unknown_topic(code) => {
@@ -84,6 +87,12 @@ impl ReportContext {
     }
 }
 
+/// Whether a partition took no record in all the time that it was given.
+fn is_stuck(error: &KafkaError) -> bool {
+    let codes = [Code::MessageTimedOut, Code::NotEnoughReplicas, Code::NotEnoughReplicasAfterAppend];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
+}
+
 /// Makes a librdkafka producer.
 pub(super) fn native(config: &ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
     Native::from_config_and_context(config, ReportContext { shared: Arc::clone(shared) })
@@ -95,6 +104,8 @@ pub(super) fn native(config: &ClientConfig, shared: &Arc<Shared>) -> Result<Nati
 pub(super) struct Call {
     waiting: AtomicUsize,
     first_error: Mutex<Option<BusError>>,
+    /// The first partition that took nothing.
+    stuck: Mutex<Option<PartitionId>>,
     done: Mutex<Option<oneshot::Sender<()>>>,
     /// The call's share of the queue, given back when the last record is reported.
     _permit: Option<OwnedSemaphorePermit>,
@@ -106,7 +117,8 @@ impl Call {
         let (done, receiver) = oneshot::channel();
         let call = Self {
             waiting: AtomicUsize::new(records),
-            first_error: Mutex::new(None),
+            first_error: Mutex::default(),
+            stuck: Mutex::default(),
             done: Mutex::new(Some(done)),
             _permit: permit,
         };
@@ -124,6 +136,11 @@ impl Call {
             // Nobody listens where the sender's future was dropped.
             let _ = done.send(());
         }
+    }
+
+    /// A partition that took nothing while brokers answered.
+    pub(super) fn stuck(&self) -> Option<PartitionId> {
+        lock(&self.stuck).clone()
     }
 
     /// Whether anything has gone wrong so far.

@@ -108,7 +108,7 @@ impl Transactor {
         let hopeless = [said, refused].into_iter().flatten().find(|error| error.class() == ErrorClass::Fatal);
         Failure::StartOver(match error.and_then(KafkaError::rdkafka_error_code) {
             Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
-            _ => hopeless.unwrap_or(BusError::Restarted { reason }),
+            _ => hopeless.unwrap_or_else(|| BusError::Restarted { reason, partition: call.stuck() }),
         })
     }
 }

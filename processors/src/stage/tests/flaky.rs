@@ -21,6 +21,8 @@ struct Plan {
     down: AtomicBool,
     /// Nothing comes.
     silent: AtomicBool,
+    /// A partition that takes nothing.
+    stuck: Mutex<Option<PartitionId>>,
 }
 
 impl Plan {
@@ -79,11 +81,18 @@ impl Consumer for Member {
             *fences = fences.saturating_sub(1);
             fenced
         };
+        let stuck = self.plan.stuck.lock().unwrap().clone();
+        let stuck = stuck.filter(|stuck| outputs.iter().any(|output| output.to == *stuck));
         let mut offsets = offsets.to_vec();
-        if fenced {
+        if fenced || stuck.is_some() {
             offsets.iter_mut().for_each(|offset| offset.generation.0 -= 1);
         }
-        self.inner.transact(outputs, &offsets).await
+        match self.inner.transact(outputs, &offsets).await {
+            Err(_) if stuck.is_some() => {
+                Err(BusError::Restarted { reason: "stuck by a test".into(), partition: stuck })
+            }
+            result => result,
+        }
     }
 
     async fn committed(&mut self, partition: &PartitionId) -> Result<Option<u64>, BusError> {
@@ -176,4 +185,38 @@ async fn an_outage_is_shown_until_the_bus_answers_again_and_loses_nothing() {
     stage.plan.down.store(false, Ordering::Relaxed);
     stage.until("over", |state| *state == State::Ready).await;
     assert_eq!(stage.stop().await, ["afflux.ingest.spans/1/0-0"]);
+}
+
+#[tokio::test]
+async fn a_partition_that_takes_nothing_is_set_aside_and_the_others_go_on() {
+    let stuck = PartitionId::new(Topics::default().spans(), 0);
+    let stage = Running::start(Plan { stuck: Mutex::new(Some(stuck)), ..Plan::default() }).await;
+    publish(&stage.bus, 0, request("a")).await;
+    publish(&stage.bus, 1, request("b")).await;
+    let set_aside = |state: &State| matches!(state, State::Failing(why) if why.contains("spans/0 set aside: stuck by"));
+    stage.until("shown", set_aside).await;
+    publish(&stage.bus, 1, request("c")).await;
+    // Through several attempts.
+    let group: Arc<str> = ProcessorsConfig::default().group.into();
+    let lag = async |partition: usize| {
+        stage.bus.lag(&group, &[Topics::default().ingest_spans().into()]).await.unwrap()[partition].records()
+    };
+    timeout(Duration::from_secs(30), async {
+        while lag(1).await > 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("the other partition goes on");
+    assert_eq!(lag(0).await, 1);
+    stage.until("still shown", set_aside).await;
+
+    *stage.plan.stuck.lock().unwrap() = None;
+    stage.until("over", |state| *state == State::Ready).await;
+    assert_eq!(lag(0).await, 0);
+    let mut sources = stage.stop().await;
+    sources.sort_unstable();
+    let one_by_one = ["afflux.ingest.spans/0/0-0", "afflux.ingest.spans/1/0-0", "afflux.ingest.spans/1/1-1"];
+    let joined = ["afflux.ingest.spans/0/0-0", "afflux.ingest.spans/1/0-1"];
+    assert!(sources == one_by_one || sources == joined, "{sources:?}");
 }
