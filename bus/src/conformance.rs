@@ -10,6 +10,7 @@ pub mod flow;
 pub mod groups;
 mod reader;
 pub mod retention;
+pub mod rewind;
 pub mod transactions;
 
 use std::sync::Arc;
@@ -79,6 +80,9 @@ macro_rules! conformance_suite {
             errors::an_unreachable_bus_is_an_error_and_not_a_wait,
             errors::creating_a_topic_again_changes_nothing,
             errors::a_closed_bus_says_so,
+            rewind::an_assignment_goes_back_by_its_time,
+            rewind::repeats_leave_the_committed_offset_alone,
+            rewind::a_transaction_that_starts_over_goes_back_too,
             transactions::outputs_and_offsets_come_together,
             transactions::a_refused_transaction_leaves_neither,
             transactions::a_stale_transaction_starts_the_member_over,

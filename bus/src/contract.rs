@@ -54,7 +54,8 @@ pub trait Producer: Send + Sync {
 ///
 /// One task owns a consumer. [`Consumer::poll`] delivers assignments, records and revocations in one
 /// sequence. Records of a partition come in offset order, each once per generation, starting at
-/// [`Assignment::position`]. Only records of committed transactions are delivered.
+/// [`Assignment::position`], or below it with [`ConsumerConfig::rewind`]. Only records of committed transactions are
+/// delivered.
 #[async_trait]
 pub trait Consumer: Send {
     /// Waits for the next event.
@@ -108,6 +109,13 @@ pub struct ConsumerConfig {
     pub fetch_bytes: usize,
     /// How long a revocation waits for the next poll.
     pub revoke_timeout: Duration,
+    /// How far each assignment goes back first, so that a reader can build up again what it knows of the recent past.
+    ///
+    /// Records then come from the first one whose timestamp is at least that of the last record before
+    /// [`Assignment::position`] less this, or from the oldest kept. Those with offsets below the position are repeats.
+    /// Every record before the first that comes is older than every moment within this time of the position, and so
+    /// the greatest timestamp seen is, from that record on, the same as if all had been read.
+    pub rewind: Option<Duration>,
 }
 
 impl ConsumerConfig {
@@ -125,6 +133,7 @@ impl ConsumerConfig {
             transactional_id: None,
             fetch_bytes: Self::DEFAULT_FETCH_BYTES,
             revoke_timeout: Self::DEFAULT_REVOKE_TIMEOUT,
+            rewind: None,
         }
     }
 }
@@ -164,8 +173,8 @@ pub struct Assignment {
     pub partition: PartitionId,
     /// Higher than every earlier generation of this consumer.
     pub generation: Generation,
-    /// The committed offset, or where the group starts for want of one. The first record delivered has this
-    /// offset or a higher one.
+    /// The committed offset, or where the group starts for want of one. The first record delivered that is no repeat
+    /// has this offset or a higher one.
     pub position: u64,
 }
 

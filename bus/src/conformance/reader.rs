@@ -92,6 +92,11 @@ impl Reader {
         self.owned.get(partition).expect("an owned partition").next
     }
 
+    /// Lets records below the position come.
+    pub fn goes_back(&mut self, partition: &PartitionId) {
+        self.owned.get_mut(partition).expect("an owned partition").next = 0;
+    }
+
     /// Commits what was read of some partitions.
     pub async fn commit_read(&mut self, partitions: &[PartitionId]) {
         let offsets: Vec<_> = partitions.iter().map(|p| self.read_offset(p)).collect();

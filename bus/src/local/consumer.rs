@@ -1,6 +1,7 @@
 //! Members of consumer groups: what a poll does.
 
 mod fetch;
+mod rewind;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,6 +78,8 @@ struct Owned {
     generation: Generation,
     /// Offset to read next.
     position: u64,
+    /// The committed offset at the assignment; what lies below is read again.
+    fresh: u64,
     paused: bool,
 }
 
@@ -169,8 +172,8 @@ impl LocalConsumer {
         [lost, self.announced.clone()].concat()
     }
 
-    /// Takes over what was gained, at the committed offsets.
-    fn assign(&mut self) -> Vec<Assignment> {
+    /// Takes over what was gained, at the committed offsets; `starts` are where reading begins below them.
+    fn assign(&mut self, starts: &BTreeMap<PartitionId, u64>) -> Vec<Assignment> {
         let held = self.shared.lock().held(self.id);
         self.outdated = false;
         let state = self.inner.store.state();
@@ -191,7 +194,9 @@ impl LocalConsumer {
                 tracing::warn!(group = &*self.config.group, %partition, records = start, "retention was faster than the group");
                 self.expired.push_back(Event::Expired { partition: partition.clone(), records: start });
             }
-            self.owned.insert(partition.clone(), Owned { part, generation, position, paused: false });
+            let from = starts.get(&partition).map_or(position, |start| position.min(*start));
+            self.owned
+                .insert(partition.clone(), Owned { part, generation, position: from, fresh: position, paused: false });
             assigned.push(Assignment { partition, generation, position });
         }
         assigned
@@ -265,7 +270,8 @@ impl Consumer for LocalConsumer {
                 Change::Gained => {
                     // Everything that the previous owner queued is settled before its offset is read.
                     self.inner.committer.commit(Batch::default()).await?;
-                    let assigned = self.assign();
+                    let starts = self.starts().await?;
+                    let assigned = self.assign(&starts);
                     if !assigned.is_empty() {
                         return Ok(Event::Assigned(assigned));
                     }

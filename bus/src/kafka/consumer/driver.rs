@@ -2,6 +2,7 @@
 //! is busy elsewhere.
 
 mod range;
+mod rewind;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use rdkafka::topic_partition_list::Offset as RawOffset;
 
 use super::Member;
 use super::context::{MemberContext, Rebalance};
+use super::inbox::Start;
 use crate::contract::StartAt;
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
@@ -280,11 +282,12 @@ impl Driver {
     fn finish_assignment(&mut self, consumer: &BaseConsumer<MemberContext>) {
         let Some(list) = &self.assigning else { return };
         let mut new = Vec::new();
-        let positions = match self.positions(consumer, &partitions(list), &mut new) {
-            Ok(positions) => positions,
+        let starts = self.positions(consumer, &partitions(list), &mut new).and_then(|found| self.starts(found));
+        let starts = match starts {
+            Ok(starts) => starts,
             Err(error) => return self.failed("positions of an assignment", error),
         };
-        let result = start_list(&positions).map(|list| match consumer.rebalance_protocol() {
+        let result = from_list(&starts).map(|list| match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&list),
             _ => consumer.assign(&list),
         });
@@ -294,9 +297,9 @@ impl Driver {
             Err(error) => self.member.inbox.fail(error),
         }
         let earliest = self.member.config.start_at == StartAt::Earliest;
-        let gone = positions.iter().filter(|(p, start)| earliest && *start > 0 && new.contains(p)).cloned();
-        let gone: Vec<_> = gone.collect();
-        self.member.inbox.assign(positions);
+        let gone = starts.iter().filter(|start| earliest && start.position > 0 && new.contains(&start.partition));
+        let gone: Vec<_> = gone.map(|start| (start.partition.clone(), start.position)).collect();
+        self.member.inbox.assign(starts);
         for (partition, records) in gone {
             tracing::warn!(group = %self.member.config.group, %partition, records, "retention was faster than the group");
             self.member.inbox.expire(partition, records);
@@ -307,16 +310,16 @@ impl Driver {
     fn finish_restart(&mut self, consumer: &BaseConsumer<MemberContext>) {
         let Some(restarting) = self.member.inbox.restarting() else { return };
         let result = self.member.settle().and_then(|()| {
-            let positions = self.positions(consumer, &restarting, &mut Vec::new())?;
-            if !positions.is_empty() {
+            let starts = self.starts(self.positions(consumer, &restarting, &mut Vec::new())?)?;
+            if !starts.is_empty() {
                 let fail = |error: KafkaError| self.member.shared.operation("going back").kafka_error(&error);
-                let sought = consumer.seek_partitions(start_list(&positions)?, QUESTION).map_err(fail)?;
+                let sought = consumer.seek_partitions(from_list(&starts)?, QUESTION).map_err(fail)?;
                 sought.elements().iter().try_for_each(|element| element.error()).map_err(fail)?;
             }
-            Ok(positions)
+            Ok(starts)
         });
         match result {
-            Ok(positions) => self.member.inbox.finish_restart(positions),
+            Ok(starts) => self.member.inbox.finish_restart(starts),
             Err(error) => self.failed("restart after a transaction", error),
         }
     }
@@ -384,6 +387,10 @@ fn partitions(list: &TopicPartitionList) -> Vec<PartitionId> {
     list.elements().iter().map(|e| partition_id(e.topic(), e.partition())).collect()
 }
 
-fn start_list(positions: &[(PartitionId, u64)]) -> Result<TopicPartitionList, BusError> {
-    offset_list(positions.iter().map(|(p, at)| (p, RawOffset::Offset(i64::try_from(*at).unwrap_or(i64::MAX)))))
+fn from_list(starts: &[Start]) -> Result<TopicPartitionList, BusError> {
+    start_list(starts.iter().map(|start| (&start.partition, start.from)))
+}
+
+fn start_list<'a>(starts: impl Iterator<Item = (&'a PartitionId, u64)>) -> Result<TopicPartitionList, BusError> {
+    offset_list(starts.map(|(partition, at)| (partition, RawOffset::Offset(i64::try_from(at).unwrap_or(i64::MAX)))))
 }

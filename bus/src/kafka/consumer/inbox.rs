@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+pub(super) use self::state::Start;
 use self::state::{GivingUp, Queued, State};
 use crate::contract::{Event, Offset};
 use crate::error::BusError;
@@ -138,9 +139,14 @@ impl Inbox {
         (self.fetch_bytes / 2).max(1).saturating_sub(lock(&self.state).ready_bytes)
     }
 
-    /// Where fetching of every owned partition stands.
-    pub(super) fn positions(&self) -> Vec<(PartitionId, u64)> {
-        lock(&self.state).owned.iter().map(|(partition, owned)| (partition.clone(), owned.next)).collect()
+    /// Where fetching of every owned partition stands, and what it has read before.
+    pub(super) fn positions(&self) -> Vec<Start> {
+        let start = |(partition, owned): (&PartitionId, &state::Owned)| Start {
+            partition: partition.clone(),
+            position: owned.position,
+            from: owned.next,
+        };
+        lock(&self.state).owned.iter().map(start).collect()
     }
 
     /// Skips to higher offsets, where records are gone. Everything is to be fetched anew from [`Inbox::positions`].
@@ -169,9 +175,9 @@ impl Inbox {
     }
 
     /// Hands partitions over, under a generation of their own.
-    pub(super) fn assign(&self, positions: Vec<(PartitionId, u64)>) {
+    pub(super) fn assign(&self, starts: Vec<Start>) {
         let state = &mut *lock(&self.state);
-        state.assign(positions);
+        state.assign(starts);
         self.news.notify_one();
     }
 
@@ -216,11 +222,11 @@ impl Inbox {
         lock(&self.state).restart.clone()
     }
 
-    /// Ends a restart: those still wanted are assigned at their positions.
-    pub(super) fn finish_restart(&self, positions: Vec<(PartitionId, u64)>) {
+    /// Ends a restart: those still wanted are assigned.
+    pub(super) fn finish_restart(&self, starts: Vec<Start>) {
         let state = &mut *lock(&self.state);
         let wanted = state.restart.take().unwrap_or_default();
-        state.assign(positions.into_iter().filter(|(p, _)| wanted.contains(p)).collect());
+        state.assign(starts.into_iter().filter(|start| wanted.contains(&start.partition)).collect());
         self.news.notify_one();
     }
 

@@ -59,6 +59,8 @@ impl LocalConsumer {
                 |owned: &&mut Owned| owned.generation == generation && owned.position == from && !owned.paused;
             let Some(owned) = self.owned.get_mut(&partition).filter(current) else { continue };
             let reached = records.first().map_or(end, |record| record.offset);
+            // What is gone of the repeats was read once.
+            let from = from.max(owned.fresh);
             if dense && reached > from {
                 let records = reached - from;
                 tracing::warn!(group = &*self.config.group, %partition, from, records, "retention was faster than the group");

@@ -11,6 +11,7 @@ use super::{Driver, QUESTION, start_list};
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::client::raw_partition;
 use crate::kafka::consumer::context::MemberContext;
+use crate::kafka::consumer::inbox::Start;
 use crate::record::PartitionId;
 
 impl Driver {
@@ -29,15 +30,18 @@ impl Driver {
     fn judge(&self, consumer: &BaseConsumer<MemberContext>) -> Result<(), BusError> {
         let fail = |error: KafkaError| self.member.shared.operation("bounds of a partition").kafka_error(&error);
         let mut sound = Vec::new();
-        for (partition, next) in self.member.inbox.positions() {
+        for Start { partition, position, from: next } in self.member.inbox.positions() {
             let bounds = consumer.fetch_watermarks(&partition.topic, raw_partition(&partition)?, QUESTION);
             let (start, end) = bounds.map_err(fail)?;
             let [start, end] = [start, end].map(|bound| u64::try_from(bound).unwrap_or(0));
             let group = &*self.member.config.group;
             if next < start {
-                let records = start - next;
-                tracing::warn!(group, %partition, from = next, records, "retention was faster than the group");
-                self.member.inbox.expire(partition.clone(), records);
+                // What is gone of the repeats was read once.
+                let records = start.saturating_sub(next.max(position));
+                if records > 0 {
+                    tracing::warn!(group, %partition, from = next, records, "retention was faster than the group");
+                    self.member.inbox.expire(partition.clone(), records);
+                }
                 sound.push((partition, start));
             } else if next <= end {
                 // Perhaps it was not for a moment, and then librdkafka has stopped fetching it all the same.
@@ -63,7 +67,7 @@ impl Driver {
             return Ok(());
         }
         self.member.inbox.jump(positions);
-        let list = start_list(positions).unwrap_or_default();
+        let list = start_list(positions.iter().map(|(partition, from)| (partition, *from))).unwrap_or_default();
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => {
                 consumer.incremental_unassign(&list)?;

@@ -19,12 +19,24 @@ pub(super) struct State {
     pub(super) closed: bool,
 }
 
+/// Where an assignment begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::kafka::consumer) struct Start {
+    pub(in crate::kafka::consumer) partition: PartitionId,
+    /// The committed offset, or where the group starts.
+    pub(in crate::kafka::consumer) position: u64,
+    /// Where reading begins: the position, or below it.
+    pub(in crate::kafka::consumer) from: u64,
+}
+
 /// A partition that this member owns.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) generation: Generation,
     /// The lowest offset that may come next.
     pub(super) next: u64,
+    /// What lies below was read before.
+    pub(super) position: u64,
     pub(super) paused: bool,
     /// Whether librdkafka has been told to pause.
     pub(super) stopped: bool,
@@ -57,17 +69,18 @@ pub(super) enum GivingUp {
 }
 
 impl State {
-    pub(super) fn assign(&mut self, positions: Vec<(PartitionId, u64)>) {
-        if positions.is_empty() {
+    pub(super) fn assign(&mut self, starts: Vec<Start>) {
+        if starts.is_empty() {
             return;
         }
         self.generation += 1;
         let generation = Generation(self.generation);
-        let mut assignments = Vec::with_capacity(positions.len());
-        for (partition, position) in positions {
+        let mut assignments = Vec::with_capacity(starts.len());
+        for Start { partition, position, from } in starts {
             let owned = Owned {
                 generation,
-                next: position,
+                next: from,
+                position,
                 paused: false,
                 // librdkafka may remember a pause of an earlier assignment; telling it to resume settles that.
                 stopped: true,
@@ -91,7 +104,7 @@ impl State {
             let partition = record.from.clone();
             self.disown(std::slice::from_ref(&partition));
             self.events.push_back(Queued::Event(Event::Revoked(vec![partition.clone()])));
-            self.assign(vec![(partition, record.offset)]);
+            self.assign(vec![Start { partition, position: record.offset, from: record.offset }]);
             return self.push(record);
         }
         owned.next = record.offset + 1;

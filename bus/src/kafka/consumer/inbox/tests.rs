@@ -9,6 +9,10 @@ fn p(partition: u32) -> PartitionId {
     PartitionId::new("t", partition)
 }
 
+fn at(partition: u32, position: u64) -> Start {
+    Start { partition: p(partition), position, from: position }
+}
+
 fn record(partition: u32, offset: u64) -> Received {
     Received {
         from: p(partition),
@@ -23,7 +27,7 @@ fn record(partition: u32, offset: u64) -> Received {
 
 fn inbox_with(records_of_room: usize, partitions: &[u32]) -> Inbox {
     let inbox = Inbox::new(records_of_room * RECORD);
-    inbox.assign(partitions.iter().map(|n| (p(*n), 0)).collect());
+    inbox.assign(partitions.iter().map(|n| at(*n, 0)).collect());
     assert!(matches!(inbox.take(), Some(Ok(Event::Assigned(_)))));
     inbox.flow(false);
     inbox
@@ -93,7 +97,7 @@ fn paused_records_over_the_limit_are_dropped_and_fetched_again() {
 fn a_stalled_caller_stops_every_partition_and_new_ones_too() {
     let inbox = inbox_with(4, &[0]);
     assert_eq!(inbox.flow(true).pause, [p(0)]);
-    inbox.assign(vec![(p(1), 0)]);
+    inbox.assign(vec![at(1, 0)]);
     assert_eq!(inbox.flow(true), Flow::default(), "a new partition has not been started yet");
     assert_eq!(inbox.flow(false).resume, [p(0), p(1)]);
 }
@@ -109,7 +113,7 @@ fn generations_rise_and_offsets_of_an_older_one_are_refused_as_a_whole() {
     assert_eq!(poll(&inbox), None);
     assert!(inbox.is_released());
     inbox.finish_revocation();
-    inbox.assign(vec![(p(0), 7)]);
+    inbox.assign(vec![at(0, 7)]);
     let Some(Event::Assigned(assigned)) = poll(&inbox) else { panic!("an assignment") };
     assert_eq!((assigned[0].generation, assigned[0].position), (Generation(2), 7));
     assert!(matches!(inbox.check(&[offset(1, 1), offset(0, 1)]), Err(BusError::Fenced { .. })));
@@ -156,7 +160,7 @@ fn a_restart_revokes_everything_and_assigns_it_anew() {
     assert_eq!(inbox.restarting(), Some(vec![p(0), p(1)]));
     inbox.push(vec![record(0, 1)]);
     assert_eq!(poll(&inbox), None, "what was under way is dropped");
-    inbox.finish_restart(vec![(p(0), 0), (p(1), 5)]);
+    inbox.finish_restart(vec![at(0, 0), at(1, 5)]);
     let Some(Event::Assigned(assigned)) = poll(&inbox) else { panic!("an assignment") };
     assert_eq!(assigned.iter().map(|a| (a.generation.0, a.position)).collect::<Vec<_>>(), [(2, 0), (2, 5)]);
     assert_eq!(inbox.restarting(), None);
@@ -177,7 +181,7 @@ fn a_partition_revoked_during_a_restart_is_not_assigned_by_it() {
     inbox.revoke(vec![p(1)]);
     assert!(inbox.is_released(), "the caller has been told already");
     inbox.finish_revocation();
-    inbox.finish_restart(vec![(p(0), 0), (p(1), 0)]);
+    inbox.finish_restart(vec![at(0, 0), at(1, 0)]);
     assert_eq!(poll(&inbox), Some(Event::Revoked(vec![p(0), p(1)])));
     let Some(Event::Assigned(assigned)) = poll(&inbox) else { panic!("an assignment") };
     assert_eq!(assigned.len(), 1);
