@@ -9,6 +9,7 @@ pub mod config;
 pub mod intake;
 pub mod merge;
 pub mod stage;
+pub mod window;
 mod work;
 
 pub use config::ProcessorsConfig;
