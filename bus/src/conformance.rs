@@ -69,6 +69,7 @@ macro_rules! conformance_suite {
             groups::an_older_generation_cannot_commit,
             groups::a_member_that_does_not_poll_gives_its_partitions_up,
             groups::groups_do_not_see_each_other,
+            groups::mirrors_are_read_under_their_own_names_also_new_ones,
             flow::a_paused_partition_waits_while_the_others_go_on,
             flow::everything_paused_and_resumed_again_and_again_arrives_once,
             flow::a_poll_returns_no_more_than_its_bytes,

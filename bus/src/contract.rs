@@ -24,7 +24,8 @@ pub trait Bus: Send + Sync {
     /// Unknown topics are an error here where the bus can tell at once, otherwise at the first poll.
     async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError>;
 
-    /// Lag of a group in every partition of the topics, whether or not a member is alive.
+    /// Lag of a group in every partition of the topics, whether or not a member is alive. Patterns are as in
+    /// [`ConsumerConfig::topics`].
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError>;
 
     /// Waits for what was sent to be acknowledged and releases files and connections. Later calls answer
@@ -98,7 +99,8 @@ pub trait Consumer: Send {
 pub struct ConsumerConfig {
     /// The group's name.
     pub group: Arc<str>,
-    /// Full names of the topics to read.
+    /// Full names of the topics to read. `*.NAME` is every topic called `SOURCE.NAME`, as MirrorMaker 2 names the
+    /// mirrors of `NAME`: those that there are, perhaps none, and those that appear while the group reads.
     pub topics: Vec<Arc<str>>,
     /// Where to start in a partition for which the group never committed.
     pub start_at: StartAt,

@@ -14,6 +14,7 @@ mod transaction;
 
 use std::sync::{Arc, Mutex};
 
+use afflux_schemas::topics::mirrored;
 use async_trait::async_trait;
 use rdkafka::producer::Producer as _;
 use tokio::sync::mpsc;
@@ -84,7 +85,7 @@ impl Bus for KafkaBus {
         if config.topics.is_empty() {
             return Err(BusError::Config(format!("group {} reads no topics; name at least one", config.group)));
         }
-        for topic in &config.topics {
+        for topic in config.topics.iter().filter(|topic| mirrored(topic).is_none()) {
             self.producer.fetch_partitions(topic).await?;
         }
         let (shared, producer) = (Arc::clone(&self.shared), Arc::clone(&self.producer));
@@ -94,9 +95,9 @@ impl Bus for KafkaBus {
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
         self.shared.check_open()?;
         let mut partitions = Vec::new();
-        for topic in topics {
-            let count = self.producer.partitions(topic).await?;
-            partitions.extend((0..count).map(|partition| PartitionId::new(Arc::clone(topic), partition)));
+        for topic in self.producer.matching(topics).await? {
+            let count = self.producer.partitions(&topic).await?;
+            partitions.extend((0..count).map(|partition| PartitionId::new(Arc::clone(&topic), partition)));
         }
         self.admin.lag(group, partitions).await
     }

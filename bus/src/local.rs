@@ -29,6 +29,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use afflux_schemas::topics::{mirror_source, mirrored};
 use async_trait::async_trait;
 
 use self::committer::Committer;
@@ -135,6 +136,21 @@ impl Inner {
         self.committer.commit(Batch { records, ..Batch::default() }).await
     }
 
+    /// The topics, and those that match their patterns, each with its number of partitions.
+    fn matching(&self, topics: &[Arc<str>]) -> Result<Vec<(Arc<str>, u32)>, BusError> {
+        let mut matching = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let Some(of) = mirrored(topic) else {
+                matching.push((Arc::clone(topic), self.partitions(topic)?));
+                continue;
+            };
+            let state = self.store.state();
+            let mirrors = state.topics.iter().filter(|spec| mirror_source(&spec.name, of).is_some());
+            matching.extend(mirrors.map(|spec| (Arc::clone(&spec.name), spec.partitions)));
+        }
+        Ok(matching)
+    }
+
     fn partitions(&self, topic: &str) -> Result<u32, BusError> {
         if self.committer.is_closed() {
             return Err(BusError::Closed);
@@ -148,7 +164,9 @@ impl Inner {
 #[async_trait]
 impl Bus for LocalBus {
     async fn create_topics(&self, topics: &[TopicSpec]) -> Result<(), BusError> {
-        self.inner.committer.commit(Batch { topics: topics.to_vec(), ..Batch::default() }).await
+        self.inner.committer.commit(Batch { topics: topics.to_vec(), ..Batch::default() }).await?;
+        self.inner.groups.wake();
+        Ok(())
     }
 
     async fn producer(&self) -> Result<Arc<dyn Producer>, BusError> {
@@ -164,13 +182,12 @@ impl Bus for LocalBus {
 
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
         let mut lags = Vec::new();
-        for topic in topics {
-            let partitions = self.inner.partitions(topic)?;
+        for (topic, partitions) in self.inner.matching(topics)? {
             let state = self.inner.store.state();
             for partition in 0..partitions {
-                let Some(part) = state.part(topic, partition) else { continue };
+                let Some(part) = state.part(&topic, partition) else { continue };
                 let (start, end) = state.range(part);
-                let partition = PartitionId::new(Arc::clone(topic), partition);
+                let partition = PartitionId::new(Arc::clone(&topic), partition);
                 lags.push(PartitionLag { partition, committed: state.committed(group, part), start, end });
             }
         }

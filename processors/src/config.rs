@@ -15,6 +15,9 @@ pub struct ProcessorsConfig {
     /// Name of this instance's transactions; must be unique per instance and stay the same when it restarts.
     /// By default the group and the host name.
     pub transactional_id: Option<String>,
+    /// Whether topics named `SOURCE.` and the name of an ingest topic are read too, as MirrorMaker 2 names what it mirrors
+    /// from other Kafka clusters. `SOURCE` is the cluster of what names none.
+    pub mirrors: bool,
     /// When a transaction is committed.
     pub commit: CommitConfig,
 }
@@ -31,7 +34,12 @@ pub struct CommitConfig {
 
 impl Default for ProcessorsConfig {
     fn default() -> Self {
-        Self { group: "afflux-processors".into(), transactional_id: None, commit: CommitConfig::default() }
+        Self {
+            group: "afflux-processors".into(),
+            transactional_id: None,
+            mirrors: false,
+            commit: CommitConfig::default(),
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afflux_bus::Received;
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::{canonical, split, validate};
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, mirror_source};
 use bytes::Bytes;
 
 use crate::chain::Envelope;
@@ -72,17 +72,12 @@ pub fn open(
         envelope(value, items, cluster.into());
         return Ok(());
     }
-    let fallback = source_prefix(&record.from.topic, base_topic).map_or_else(|| default_cluster.clone(), Arc::from);
+    let fallback = mirror_source(&record.from.topic, base_topic).map_or_else(|| default_cluster.clone(), Arc::from);
     for group in split::by_cluster(&value) {
         let cluster = group.cluster.map_or_else(|| fallback.clone(), |name| name.as_str().into());
         envelope(group.value, group.items, cluster);
     }
     Ok(())
-}
-
-/// The cluster named by a mirrored topic: `SOURCE` of `SOURCE.base`.
-fn source_prefix<'t>(topic: &'t str, base: &str) -> Option<&'t str> {
-    topic.strip_suffix(base)?.strip_suffix('.').filter(|source| !source.is_empty())
 }
 
 fn checked(value: Bytes, signal: Signal) -> Result<(Bytes, u64), Refused> {

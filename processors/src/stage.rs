@@ -7,7 +7,7 @@ use afflux_bus::{Assignment, BusError, Consumer, ConsumerConfig, ErrorClass, Eve
 use afflux_runtime::admin::State;
 use afflux_runtime::metrics::PartitionLabels;
 use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
-use afflux_schemas::topics::Topics;
+use afflux_schemas::topics::{Topics, mirrors};
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -48,7 +48,11 @@ impl ProcessorStage {
 
     /// The consumer group, and the topics it reads: what lag is reported for.
     pub fn group(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        (self.config.group.as_str().into(), vec![self.topics.ingest_spans().into(), self.topics.ingest_logs().into()])
+        let mut topics = vec![self.topics.ingest_spans(), self.topics.ingest_logs()];
+        if self.config.mirrors {
+            topics.extend([self.topics.ingest_spans(), self.topics.ingest_logs()].iter().map(|topic| mirrors(topic)));
+        }
+        (self.config.group.as_str().into(), topics.into_iter().map(Into::into).collect())
     }
 
     fn consumer_config(&self) -> ConsumerConfig {

@@ -12,6 +12,21 @@ pub const HEADER_SOURCE: &str = "afflux-source";
 /// Prefix of every topic unless configured.
 pub const DEFAULT_PREFIX: &str = "afflux";
 
+/// The pattern of all topics named `SOURCE.topic`, as MirrorMaker 2 names what it mirrors.
+pub fn mirrors(topic: &str) -> String {
+    format!("*.{topic}")
+}
+
+/// `topic` of the pattern that [`mirrors`] makes of it.
+pub fn mirrored(pattern: &str) -> Option<&str> {
+    pattern.strip_prefix("*.")
+}
+
+/// `SOURCE` of `SOURCE.topic`.
+pub fn mirror_source<'n>(name: &'n str, topic: &str) -> Option<&'n str> {
+    name.strip_suffix(topic)?.strip_suffix('.').filter(|source| !source.is_empty())
+}
+
 /// Full names of all topics under one prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Topics {
@@ -115,6 +130,17 @@ impl Topics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mirrors_are_named_after_their_source() {
+        let pattern = mirrors("afflux.ingest.spans");
+        let topic = mirrored(&pattern).expect("a pattern");
+        assert_eq!(mirror_source("eu.west.afflux.ingest.spans", topic), Some("eu.west"));
+        for other in ["afflux.ingest.spans", ".afflux.ingest.spans", "xafflux.ingest.spans", "eu.afflux.ingest.logs"] {
+            assert_eq!(mirror_source(other, topic), None, "{other}");
+        }
+        assert_eq!(mirrored("afflux.ingest.spans"), None);
+    }
 
     #[test]
     fn names_are_those_that_peers_subscribe_to() {

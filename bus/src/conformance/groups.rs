@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use afflux_schemas::topics::mirrors;
 use tokio::sync::watch;
 
 use super::{DEADLINE, KEEP, Reader, Subject, after, config, number, numbered, send_numbers, topic, unique};
 use crate::contract::Event;
 use crate::error::BusError;
-use crate::record::PartitionId;
+use crate::record::{PartitionId, TopicSpec};
 
 /// How often each number was delivered, over all members.
 type Deliveries = Arc<Mutex<BTreeMap<u64, usize>>>;
@@ -176,4 +177,43 @@ pub async fn groups_do_not_see_each_other(subject: &dyn Subject) {
     assert_eq!(two.committed(&read[9].from).await, None);
     one.close().await;
     two.close().await;
+}
+
+/// A pattern brings what exists, and what is created while the group reads; lag counts both.
+pub async fn mirrors_are_read_under_their_own_names_also_new_ones(subject: &dyn Subject) {
+    let bus = subject.open().await;
+    let base = unique("mirrored");
+    let cleanup = KEEP;
+    let create = async |source: &str| {
+        let name: Arc<str> = format!("{source}.{base}").into();
+        let spec = TopicSpec { name: Arc::clone(&name), partitions: 2, cleanup };
+        bus.create_topics(&[spec]).await.expect("a topic");
+        name
+    };
+    let producer = bus.producer().await.expect("a producer");
+    let east = create("east").await;
+    // Neither the topic itself nor one that only ends like it is a mirror.
+    let plain = TopicSpec { name: Arc::clone(&base), partitions: 1, cleanup };
+    let alike = TopicSpec { name: format!("x{base}").into(), partitions: 1, cleanup };
+    bus.create_topics(&[plain, alike]).await.expect("topics");
+    send_numbers(&*producer, &east, 1, 0..10).await;
+
+    let pattern: Arc<str> = mirrors(&base).into();
+    let group = unique("mirrors");
+    let mut reader = Reader::join(&*bus, config(&group, &pattern)).await;
+    let read = reader.read(10).await;
+    assert!(read.iter().all(|record| record.from.topic == east));
+    let west = create("west.of.here").await;
+    send_numbers(&*producer, &west, 0, 10..20).await;
+    let mut read: Vec<_> = reader.read(10).await;
+    // A rebalance may bring again what was not committed.
+    while !(10..20).all(|n| read.iter().any(|record| number(record) == n)) {
+        read.extend(reader.read(1).await);
+    }
+    assert!(read.iter().all(|record| (record.from.topic == west) == (number(record) >= 10)));
+    let mut lag = bus.lag(&group, &[Arc::clone(&pattern)]).await.expect("lag");
+    lag.sort_by(|a, b| a.partition.cmp(&b.partition));
+    let ends: Vec<_> = lag.iter().map(|lag| (&*lag.partition.topic, lag.end)).collect();
+    assert_eq!(ends, [(&*east, 0), (&*east, 10), (&*west, 10), (&*west, 0)]);
+    reader.close().await;
 }

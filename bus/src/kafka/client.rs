@@ -185,6 +185,13 @@ impl Topics {
         lock(&self.known).remove(topic);
     }
 
+    /// Names of all topics.
+    pub(super) fn all<C: ClientContext>(&self, client: &Client<C>, shared: &Shared) -> Result<Vec<Arc<str>>, BusError> {
+        let metadata = client.fetch_metadata(None, shared.config.timeout);
+        let metadata = metadata.map_err(|error| shared.unanswered("names of topics", &error))?;
+        Ok(metadata.topics().iter().map(|topic| Arc::from(topic.name())).collect())
+    }
+
     /// Asks a broker, and waits for leaders as far as they are wanted.
     pub(super) fn fetch<C: ClientContext>(
         &self,

@@ -208,6 +208,8 @@ impl KafkaConfig {
             // A position that is no offset any more is the driver's to judge.
             .set("auto.offset.reset", "error")
             .set("partition.assignment.strategy", strategy)
+            // How soon a new topic that matches a pattern is found.
+            .set("topic.metadata.refresh.interval.ms", "30000")
             // How soon a lost member's partitions go to others, and how soon the others learn of a rebalance.
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "1000")

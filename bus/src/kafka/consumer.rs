@@ -7,10 +7,12 @@ mod context;
 mod driver;
 mod inbox;
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use afflux_schemas::topics::mirrored;
 use async_trait::async_trait;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -170,8 +172,8 @@ impl KafkaConsumer {
         let fail = |error: rdkafka::error::KafkaError| shared.operation("joining a group").kafka_error(&error);
         let consumer =
             BaseConsumer::from_config_and_context(&shared.config.consumer(&config), context).map_err(fail)?;
-        let topics: Vec<&str> = config.topics.iter().map(|topic| &**topic).collect();
-        consumer.subscribe(&topics).map_err(fail)?;
+        let topics: Vec<_> = config.topics.iter().map(|topic| subscription(topic)).collect();
+        consumer.subscribe(&topics.iter().map(|topic| &**topic).collect::<Vec<_>>()).map_err(fail)?;
         Ok(Arc::new(Member {
             inbox: Inbox::new(config.fetch_bytes),
             consumer: Mutex::new(Some(Arc::new(consumer))),
@@ -269,6 +271,14 @@ impl Drop for StartOver {
         if let Some(member) = &self.0 {
             member.inbox.restart();
         }
+    }
+}
+
+/// A topic or a pattern as librdkafka takes it.
+fn subscription(topic: &str) -> Cow<'_, str> {
+    match mirrored(topic) {
+        None => topic.into(),
+        Some(of) => format!("^.+\\.{}$", of.replace('.', "\\.")).into(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use afflux_schemas::topics::{mirror_source, mirrored};
 use async_trait::async_trait;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -260,6 +261,20 @@ impl KafkaProducer {
     pub(super) async fn fetch_partitions(&self, topic: &str) -> Result<u32, BusError> {
         let (shared, native, topic) = (Arc::clone(&self.shared), self.native()?, topic.to_owned());
         blocking(move || shared.topics.fetch(native.client(), &shared, &topic, Leaders::Any)).await?
+    }
+
+    /// The topics with their patterns replaced by what matches them now.
+    pub(super) async fn matching(&self, topics: &[Arc<str>]) -> Result<Vec<Arc<str>>, BusError> {
+        if topics.iter().all(|topic| mirrored(topic).is_none()) {
+            return Ok(topics.to_vec());
+        }
+        let (shared, native) = (Arc::clone(&self.shared), self.native()?);
+        let all = blocking(move || shared.topics.all(native.client(), &shared)).await??;
+        let matching = |topic: &Arc<str>| match mirrored(topic) {
+            None => vec![Arc::clone(topic)],
+            Some(of) => all.iter().filter(|name| mirror_source(name, of).is_some()).cloned().collect(),
+        };
+        Ok(topics.iter().flat_map(matching).collect())
     }
 
     async fn admit(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BusError> {

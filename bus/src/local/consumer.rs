@@ -6,6 +6,7 @@ mod rewind;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use afflux_schemas::topics::mirrored;
 use async_trait::async_trait;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -46,6 +47,11 @@ impl Shared {
 }
 
 impl Groups {
+    /// Lets every member look at what has changed.
+    pub(super) fn wake(&self) {
+        self.lock().groups.values().for_each(|shared| shared.changed.send_replace(()));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -57,6 +63,8 @@ pub(super) struct LocalConsumer {
     shared: Arc<Shared>,
     id: MemberId,
     config: ConsumerConfig,
+    /// What the configuration names, or matches so far, with numbers of partitions.
+    topics: Vec<(Arc<str>, u32)>,
     owned: BTreeMap<PartitionId, Owned>,
     /// Announced as revoked; the next poll gives them up.
     announced: Vec<PartitionId>,
@@ -92,9 +100,7 @@ enum Change {
 
 impl LocalConsumer {
     pub(super) fn join(inner: Arc<Inner>, config: ConsumerConfig) -> Result<Self, BusError> {
-        let topics: Result<Vec<_>, BusError> =
-            config.topics.iter().map(|topic| Ok((Arc::clone(topic), inner.partitions(topic)?))).collect();
-        let topics = topics?;
+        let topics = inner.matching(&config.topics)?;
         let mut registry = inner.groups.lock();
         registry.members += 1;
         let id = registry.members;
@@ -111,6 +117,7 @@ impl LocalConsumer {
             shared,
             id,
             config,
+            topics,
             owned: BTreeMap::new(),
             announced: Vec::new(),
             expired: VecDeque::new(),
@@ -146,6 +153,7 @@ impl LocalConsumer {
             return Change::None;
         }
         self.changed.mark_unchanged();
+        self.look_for_topics(&mut group);
         let held = group.held(self.id);
         let revoked = self.revoked(&held);
         if !revoked.is_empty() {
@@ -159,6 +167,21 @@ impl LocalConsumer {
         }
         self.outdated = held.len() > self.owned.len() + passing.len();
         if self.outdated { Change::Gained } else { Change::None }
+    }
+
+    /// Joins anew where a new topic matches a pattern.
+    fn look_for_topics(&mut self, group: &mut Group) {
+        if self.config.topics.iter().all(|topic| mirrored(topic).is_none()) {
+            return;
+        }
+        // A bus that is closed says so to the next poll.
+        let Ok(topics) = self.inner.matching(&self.config.topics) else { return };
+        if topics != self.topics {
+            self.topics = topics;
+            group.join(self.id, &self.topics, self.config.revoke_timeout, Instant::now());
+            self.shared.changed.send_replace(());
+            self.changed.mark_unchanged();
+        }
     }
 
     /// Partitions that were taken away in silence, and those that are to be given up.

@@ -26,7 +26,9 @@ async fn kafka() -> Option<Kafka> {
 }
 
 fn config(brokers: &str) -> KafkaConfig {
-    KafkaConfig { max_record_bytes: MAX_RECORD_BYTES, ..KafkaConfig::new(brokers) }
+    // New topics are found soon.
+    let options = [("topic.metadata.refresh.interval.ms".into(), "500".into())];
+    KafkaConfig { max_record_bytes: MAX_RECORD_BYTES, options: options.into(), ..KafkaConfig::new(brokers) }
 }
 
 #[async_trait]

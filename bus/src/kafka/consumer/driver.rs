@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use afflux_schemas::topics::mirrored;
 use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
@@ -15,9 +16,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
+use self::rewind::from_list;
 use super::Member;
 use super::context::{MemberContext, Rebalance};
-use super::inbox::Start;
 use crate::contract::StartAt;
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
@@ -181,8 +182,12 @@ impl Driver {
         }
     }
 
-    fn receive(&self, message: &BorrowedMessage<'_>) -> Received {
-        let topic = self.topics.get(message.topic()).cloned().unwrap_or_else(|| Arc::from(message.topic()));
+    fn receive(&mut self, message: &BorrowedMessage<'_>) -> Received {
+        let topic = match self.topics.get(message.topic()) {
+            Some(topic) => Arc::clone(topic),
+            // Matched by a pattern.
+            None => Arc::clone(self.topics.entry(message.topic().into()).or_insert_with(|| message.topic().into())),
+        };
         let headers = message.headers().map_or_else(Headers::new, |headers| {
             Headers(headers.iter().map(|h| (Arc::from(h.key), h.value.map_or_else(Bytes::new, copy))).collect())
         });
@@ -228,7 +233,7 @@ impl Driver {
     /// librdkafka does not say which.
     fn missing_topic(&self, consumer: &BaseConsumer<MemberContext>) -> Option<String> {
         let shared = &self.member.shared;
-        self.member.config.topics.iter().find_map(|topic| {
+        self.member.config.topics.iter().filter(|topic| mirrored(topic).is_none()).find_map(|topic| {
             match shared.topics.fetch(consumer.client(), shared, topic, Leaders::Any) {
                 Err(BusError::UnknownTopic { topic }) => Some(topic),
                 _ => None,
@@ -370,7 +375,8 @@ impl Driver {
     /// After signs that no broker is up: asks, and tells the caller when none answers for long.
     fn look_for_brokers(&mut self, consumer: &BaseConsumer<MemberContext>) {
         let Some(since) = self.trouble else { return };
-        if consumer.fetch_metadata(self.member.config.topics.first().map(|t| &**t), RETRY).is_ok() {
+        let topic = self.member.config.topics.iter().find(|topic| mirrored(topic).is_none());
+        if consumer.fetch_metadata(topic.map(|topic| &**topic), RETRY).is_ok() {
             self.trouble = None;
         } else if since.elapsed() >= self.member.shared.config.timeout {
             self.trouble = Some(Instant::now());
@@ -385,12 +391,4 @@ fn copy(bytes: &[u8]) -> Bytes {
 
 fn partitions(list: &TopicPartitionList) -> Vec<PartitionId> {
     list.elements().iter().map(|e| partition_id(e.topic(), e.partition())).collect()
-}
-
-fn from_list(starts: &[Start]) -> Result<TopicPartitionList, BusError> {
-    start_list(starts.iter().map(|start| (&start.partition, start.from)))
-}
-
-fn start_list<'a>(starts: impl Iterator<Item = (&'a PartitionId, u64)>) -> Result<TopicPartitionList, BusError> {
-    offset_list(starts.map(|(partition, at)| (partition, RawOffset::Offset(i64::try_from(at).unwrap_or(i64::MAX)))))
 }

@@ -7,7 +7,8 @@
 use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 
-use super::{Driver, QUESTION, start_list};
+use super::rewind::start_list;
+use super::{Driver, QUESTION};
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::client::raw_partition;
 use crate::kafka::consumer::context::MemberContext;

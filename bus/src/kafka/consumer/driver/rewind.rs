@@ -3,13 +3,14 @@
 //! The last record before the position is not always the offset before it: transactions leave holes. A client of its
 //! own reads backwards in steps until it finds one.
 
+use rdkafka::TopicPartitionList;
 use rdkafka::config::FromClientConfigAndContext as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
-use super::{Driver, QUESTION, start_list};
+use super::{Driver, QUESTION};
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
 use crate::kafka::client::{PlainContext, raw_partition};
@@ -95,4 +96,15 @@ fn first_since(
         class: ErrorClass::Transient(None),
     })?;
     Ok(offsets(&answer)?.get(partition).copied())
+}
+
+/// Where fetching begins, as librdkafka takes it.
+pub(super) fn from_list(starts: &[Start]) -> Result<TopicPartitionList, BusError> {
+    start_list(starts.iter().map(|start| (&start.partition, start.from)))
+}
+
+pub(super) fn start_list<'a>(
+    starts: impl Iterator<Item = (&'a PartitionId, u64)>,
+) -> Result<TopicPartitionList, BusError> {
+    offset_list(starts.map(|(partition, at)| (partition, RawOffset::Offset(i64::try_from(at).unwrap_or(i64::MAX)))))
 }
