@@ -118,6 +118,10 @@ pub struct ConsumerConfig {
     /// Every record before the first that comes is older than every moment within this time of the position, and so
     /// the greatest timestamp seen is, from that record on, the same as if all had been read.
     pub rewind: Option<Duration>,
+    /// Names this member within its group; unique, and the same after a restart. Its partitions then wait for it for as
+    /// long as a session lasts, on Kafka, and others are not rebalanced; a second member of that name ends the first.
+    /// The local bus, whose groups live within one process, has no use for it.
+    pub instance: Option<Arc<str>>,
 }
 
 impl ConsumerConfig {
@@ -136,6 +140,7 @@ impl ConsumerConfig {
             fetch_bytes: Self::DEFAULT_FETCH_BYTES,
             revoke_timeout: Self::DEFAULT_REVOKE_TIMEOUT,
             rewind: None,
+            instance: None,
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct ProcessorsConfig {
     /// Name of this instance's transactions; must be unique per instance and stay the same when it restarts.
     /// By default the group and the host name.
     pub transactional_id: Option<String>,
+    /// Name of this instance within the group; must be unique and stay the same when it restarts. On Kafka, its
+    /// partitions then wait for a restart instead of going to others and back. Empty: they do not.
+    pub instance_id: Option<String>,
     /// Whether topics named `SOURCE.` and the name of an ingest topic are read too, as MirrorMaker 2 names what it mirrors
     /// from other Kafka clusters. `SOURCE` is the cluster of what names none.
     pub mirrors: bool,
@@ -37,6 +40,7 @@ impl Default for ProcessorsConfig {
         Self {
             group: "afflux-processors".into(),
             transactional_id: None,
+            instance_id: None,
             mirrors: false,
             commit: CommitConfig::default(),
         }

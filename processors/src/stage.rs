@@ -60,6 +60,7 @@ impl ProcessorStage {
         let transactional_id = self.config.transactional_id.clone().unwrap_or_else(|| default_transactional_id(&group));
         let mut config = ConsumerConfig::new(group, topics);
         config.transactional_id = Some(transactional_id.into());
+        config.instance = self.config.instance_id.as_deref().map(Into::into);
         config.fetch_bytes = self.config.commit.bytes.as_usize();
         config
     }

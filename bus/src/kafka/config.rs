@@ -31,6 +31,7 @@ const OWNED: &[&str] = &[
     "fetch.max.bytes",
     "fetch.message.max.bytes",
     "group.id",
+    "group.instance.id",
     "group.protocol",
     "isolation.level",
     "log.queue",
@@ -219,6 +220,9 @@ impl KafkaConfig {
             .set("queued.max.messages.kbytes", &queued_kib)
             // A full queue is looked at again this soon; librdkafka's own second would leave it empty for most of it.
             .set("fetch.queue.backoff.ms", "5");
+        if let Some(instance) = &consumer.instance {
+            config.set("group.instance.id", &**instance);
+        }
         self.with_options(config)
     }
 

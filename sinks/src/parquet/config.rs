@@ -33,6 +33,9 @@ pub struct ParquetConfig {
     pub default_cluster: String,
     /// Name of the consumer group.
     pub group: String,
+    /// Name of this instance within the group; must be unique and stay the same when it restarts. On Kafka, its
+    /// partitions then wait for a restart instead of going to others and back. Empty: they do not.
+    pub instance_id: Option<String>,
     /// Part of all names if not 0. Raise it after recreating a topic of the same name, whose offsets begin anew.
     pub epoch: u32,
     /// Settings for `s3://` URLs. What is left out is taken from the `AWS_…` environment variables.
@@ -80,6 +83,7 @@ impl Default for ParquetConfig {
             compression_level: 1,
             default_cluster: "default".into(),
             group: "afflux-parquet".into(),
+            instance_id: None,
             epoch: 0,
             s3: S3Config::default(),
         }

@@ -151,7 +151,8 @@ async fn consumer(bus: &dyn Bus, config: &ParquetConfig, topics: &Topics) -> Res
     let group = ConsumerConfig::new(config.group.as_str(), names);
     // What one poll may bring has to fit into the budget several times.
     let fetch_bytes = group.fetch_bytes.min(config.in_flight.as_usize() / 8);
-    bus.consumer(ConsumerConfig { fetch_bytes, revoke_timeout: REVOKE_TIMEOUT, ..group }).await
+    let instance = config.instance_id.as_deref().map(Into::into);
+    bus.consumer(ConsumerConfig { fetch_bytes, revoke_timeout: REVOKE_TIMEOUT, instance, ..group }).await
 }
 
 /// Waits, but not longer than the process is to run.

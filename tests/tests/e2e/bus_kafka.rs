@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use afflux_bus::conformance::Subject;
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{
-    Bus, BusError, Cleanup, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, Record, TopicSpec,
+    Bus, BusError, Cleanup, Consumer, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, Record,
+    TopicSpec,
 };
 use afflux_tests::kafka::KafkaServer;
 use async_trait::async_trait;
@@ -184,5 +185,61 @@ async fn a_group_that_stands_behind_the_end_of_the_log_is_told_so() {
     let told = told.to_string();
     assert!(told.contains("truncated/0 ends at offset 100") && told.contains("stands at 1000"), "{told}");
     consumer.close().await;
+    bus.close().await;
+}
+
+/// The others keep what they have while a member of that name is away for a moment, whoever of them leads the group.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_named_member_that_restarts_disturbs_nobody_and_its_double_ends_it() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let bus = KafkaBus::connect(config(&brokers)).await.expect("a bus");
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    bus.create_topics(&[TopicSpec { name: "named".into(), partitions: 2, cleanup }]).await.expect("a topic");
+    let member = async |name: &str| {
+        let mut config = ConsumerConfig::new("named", ["named".into()]);
+        config.instance = Some(name.into());
+        bus.consumer(config).await.expect("a member")
+    };
+    let assigned = async |member: &mut Box<dyn Consumer>| loop {
+        if let Event::Assigned(assignments) = member.poll().await.expect("an event") {
+            break assignments.iter().map(|a| a.partition.partition).collect::<Vec<_>>();
+        }
+    };
+    let mut one = member("one").await;
+    assert_eq!(assigned(&mut one).await, [0, 1]);
+    let mut two = member("two").await;
+    let (mut one, of_two) = {
+        let moving = tokio::spawn(async move {
+            // Revoked, then given up by the next poll.
+            loop {
+                if tokio::time::timeout(Duration::from_secs(3), one.poll()).await.is_err() {
+                    return one;
+                }
+            }
+        });
+        let of_two = assigned(&mut two).await;
+        (moving.await.expect("the other"), of_two)
+    };
+    assert_eq!(of_two.len(), 1);
+
+    two.close().await;
+    let mut two = member("two").await;
+    assert_eq!(assigned(&mut two).await, of_two, "what it had");
+    let disturbed = tokio::time::timeout(Duration::from_secs(2), one.poll()).await;
+    assert!(disturbed.is_err(), "{disturbed:?}");
+
+    let mut double = member("two").await;
+    assert_eq!(assigned(&mut double).await, of_two);
+    let told = loop {
+        match tokio::time::timeout(Duration::from_secs(20), two.poll()).await.expect("an end") {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(told.class(), ErrorClass::Fatal);
+    eprintln!("{told}");
+    for member in [one, two, double] {
+        member.close().await;
+    }
     bus.close().await;
 }
