@@ -44,6 +44,7 @@ struct Partition {
 #[derive(Debug)]
 struct Delivered {
     offset: u64,
+    timestamp_ms: i64,
     at: Instant,
     settled: bool,
 }
@@ -67,15 +68,15 @@ impl Ledger {
         self.partitions.remove(partition);
     }
 
-    /// Notes that a record was delivered. Offsets of a partition come rising; others, and those of another
+    /// Notes that a record was delivered: its own time in milliseconds since the Unix epoch, and when that was. Offsets of a partition come rising; others, and those of another
     /// generation, are ignored.
-    pub fn delivered(&mut self, partition: &PartitionId, generation: Generation, offset: u64, now: Instant) {
+    pub fn delivered(&mut self, partition: &PartitionId, generation: Generation, offset: u64, time: (i64, Instant)) {
         let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) else {
             return;
         };
         let next = known.open.back().map_or(known.watermark, |last| last.offset + 1);
         if offset >= next {
-            known.open.push_back(Delivered { offset, at: now, settled: false });
+            known.open.push_back(Delivered { offset, timestamp_ms: time.0, at: time.1, settled: false });
         }
     }
 
@@ -98,6 +99,31 @@ impl Ledger {
             known.watermark = settled.offset + 1;
         }
         Settle::Advanced
+    }
+
+    /// Settles everything below these offsets, as a commit of them does; those of an older generation are ignored.
+    /// Gives the timestamp of the last record of each partition that this settles.
+    pub fn settle_below(&mut self, offsets: &[Offset]) -> Vec<(PartitionId, i64)> {
+        let mut last = Vec::new();
+        for Offset { partition, generation, next } in offsets {
+            let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == *generation) else {
+                self.stale += 1;
+                continue;
+            };
+            known.watermark = known.watermark.max(*next);
+            let mut time = None;
+            while let Some(gone) = known.open.pop_front_if(|delivered| delivered.offset < *next || delivered.settled) {
+                known.watermark = known.watermark.max(gone.offset + 1);
+                time = Some(gone.timestamp_ms);
+            }
+            last.extend(time.map(|time| (partition.clone(), time)));
+        }
+        last
+    }
+
+    /// Of the oldest unsettled record of a partition: its timestamp, and when it was delivered.
+    pub fn oldest_of(&self, partition: &PartitionId) -> Option<(i64, Instant)> {
+        self.partitions.get(partition)?.open.front().map(|first| (first.timestamp_ms, first.at))
     }
 
     /// The watermarks that rose since the last [`Ledger::committed`], in the order of their partitions.

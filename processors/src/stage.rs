@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use afflux_bus::{Assignment, BusError, Consumer, ConsumerConfig, ErrorClass, Event, PartitionId};
 use afflux_runtime::admin::State;
-use afflux_runtime::metrics::PartitionLabels;
-use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
+use afflux_runtime::metrics::{ComponentLabels, PartitionLabels};
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription, metered};
 use afflux_schemas::topics::{Topics, mirrors};
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -99,7 +99,8 @@ impl ProcessorStage {
         let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
         let merger = Merger::new(spans.into(), logs.into(), producer.max_record_bytes());
         let work = Work::new(paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
-        Ok((context.bus.consumer(self.consumer_config()).await?, work))
+        let consumer = context.bus.consumer(self.consumer_config()).await?;
+        Ok((metered(consumer, NAME, &context.metrics), work))
     }
 }
 
@@ -201,6 +202,9 @@ impl Running {
 
     fn recovered(&mut self) {
         self.probe = None;
+        let labels = ComponentLabels { component: NAME, signal: "" };
+        let suspended = i64::try_from(self.suspended.count()).unwrap_or(i64::MAX);
+        self.context.metrics.suspended_partitions.get_or_create(&labels).set(suspended);
         self.context.health.set(self.suspended.reason().map_or(State::Ready, State::Failing));
     }
 
@@ -209,6 +213,7 @@ impl Running {
         let Some(partition) = self.suspended.try_one() else { return };
         if self.consumer.resume(&partition).is_err() {
             self.suspended.forget(&partition);
+            self.recovered();
         }
     }
 

@@ -2,7 +2,8 @@
 
 mod samples;
 
-use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use afflux_bus::PartitionId;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -10,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::metered::Watch;
 
 pub use samples::Sample;
 
@@ -50,6 +53,15 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// Labels of what a consumer did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The component that reads.
+    pub component: &'static str,
+    /// A fixed word, e.g. `committed`, `fenced`, `assigned`.
+    pub outcome: &'static str,
+}
+
 /// Labels of a consumer's position.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartitionLabels {
@@ -74,6 +86,7 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Mutex<Registry>,
+            watches: Mutex<Vec<Weak<Watch>>>,
             $($(#[doc = $help])+ pub $field: $ty,)+
         }
 
@@ -84,7 +97,7 @@ macro_rules! metrics {
                 let mut registry = Registry::with_prefix("afflux");
                 $(let $field = <$ty>::default();
                 registry.register($name, concat!($($help),+).trim().trim_end_matches('.'), $field.clone());)+
-                Self { registry: Mutex::new(registry), $($field,)+ }
+                Self { registry: Mutex::new(registry), watches: Mutex::default(), $($field,)+ }
             }
 
             /// Name and help of every metric, for the documentation.
@@ -120,6 +133,19 @@ metrics! {
     expired_records: Family<PartitionLabels, Counter> = "expired_records",
     /// Records not yet settled, per partition.
     lag_records: Family<PartitionLabels, Gauge> = "lag_records",
+    /// Age of the oldest record that this instance has not settled, per partition that it owns: by the record's own time,
+    /// and where all that was read is settled, by the last one's.
+    lag_seconds: Family<PartitionLabels, Gauge<f64, AtomicU64>> = "lag_seconds",
+    /// How long the oldest record that was read and is not settled has been waiting, per partition that is owned.
+    watermark_age_seconds: Family<PartitionLabels, Gauge<f64, AtomicU64>> = "watermark_age_seconds",
+    /// Partitions that came (`assigned`) and went (`revoked`) in rebalances and restarts of transactions.
+    rebalanced_partitions: Family<OutcomeLabels, Counter> = "rebalanced_partitions",
+    /// Commits of offsets by outcome: `committed`, `fenced` (somebody else has taken over), `failed`, `refused`.
+    commits: Family<OutcomeLabels, Counter> = "commits",
+    /// Transactions by outcome: as commits, and `restarted` (their end unknown, settled by starting over).
+    transactions: Family<OutcomeLabels, Counter> = "transactions",
+    /// Input partitions that are set aside because their output takes nothing; `signal` is empty.
+    suspended_partitions: Family<ComponentLabels, Gauge> = "suspended_partitions",
     /// Bytes in flight within a component's budget.
     in_flight_bytes: Family<ComponentLabels, Gauge> = "in_flight_bytes",
     /// Files that a sink completed.
@@ -129,10 +155,20 @@ metrics! {
 }
 
 impl Metrics {
+    /// Reads what a consumer has in hand whenever the metrics are read, as long as there is that consumer.
+    pub(crate) fn watch(&self, watch: &Arc<Watch>) {
+        self.watches().push(Arc::downgrade(watch));
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Vec<Weak<Watch>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The OpenMetrics text of every metric.
     pub fn encode(&self) -> String {
+        self.watches().retain(|watch| watch.upgrade().inspect(|watch| watch.report(self)).is_some());
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing to a String cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text

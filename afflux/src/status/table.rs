@@ -50,13 +50,16 @@ fn rows_of(name: &str, before: &ComponentStatus, now: &ComponentStatus, seconds:
     let mut signals: BTreeSet<&str> = counted.flat_map(|(_, by)| by.keys()).map(String::as_str).collect();
     signals.extend(now.lag.iter().filter_map(|lag| signal_of(&lag.topic)));
     let lag_of = |signal: Option<&str>| {
-        let of: Vec<f64> = now
-            .lag
-            .iter()
-            .filter(|lag| signal.is_none() || signal_of(&lag.topic) == signal)
-            .map(|lag| lag.records as f64)
-            .collect();
-        if of.is_empty() { String::new() } else { count(of.iter().sum()) }
+        let of: Vec<_> = now.lag.iter().filter(|lag| signal.is_none() || signal_of(&lag.topic) == signal).collect();
+        if of.is_empty() {
+            return String::new();
+        }
+        let records = count(of.iter().map(|lag| lag.records as f64).sum());
+        // The oldest of all partitions.
+        match of.iter().filter_map(|lag| lag.seconds).max_by(f64::total_cmp) {
+            Some(seconds) if seconds >= 1.0 => format!("{records} ({})", period(seconds)),
+            _ => records,
+        }
     };
     if signals.is_empty() {
         let blank = String::new;
@@ -121,7 +124,7 @@ mod tests {
 
     fn status(pid: u32, uptime: f64, scale: u64) -> Status {
         let component = |state: &str, totals: Value, lag: Value| json!({"state": state, "detail": null, "totals": totals, "rates": {}, "gauges": {}, "lag": lag});
-        let lag = |topic: &str, records: u64| json!({"topic": topic, "partition": 0, "records": records});
+        let lag = |topic: &str, records: u64| json!({"topic": topic, "partition": 0, "records": records, "seconds": records / 100});
         let mut sink =
             component("failing", json!({"settled_items": {"spans": 5}}), json!([lag("afflux.spans", 12_000)]));
         sink["detail"] = "store is away".into();
@@ -154,7 +157,7 @@ producers.otlp  ready     logs        100   9.0 kB    300
                           spans     1,000  400.0 kB  3,000
 processors      starting  logs          0      0 B      0       0
                           spans         0      0 B      0       7
-sinks.parquet   failing   spans         0      0 B      5  12,000
+sinks.parquet   failing   spans         0      0 B      5  12,000 (2m 0s)
 
 producers.otlp: 3 refused requests (too_large)
 sinks.parquet failing: store is away

@@ -18,7 +18,7 @@ fn an_offset_that_nobody_settled_holds_the_watermark() {
     let (mut ledger, now, p, g) = (Ledger::new(), Instant::now(), partition(0), Generation(1));
     assigned(&mut ledger, 0, 1, 10);
     for offset in [10, 11, 15] {
-        ledger.delivered(&p, g, offset, now + Duration::from_secs(offset));
+        ledger.delivered(&p, g, offset, (0, now + Duration::from_secs(offset)));
     }
     assert_eq!(ledger.settle(&p, g, 15), Settle::Held);
     assert_eq!(ledger.settle(&p, g, 11), Settle::Held);
@@ -36,11 +36,11 @@ fn an_offset_that_nobody_settled_holds_the_watermark() {
 fn a_settle_of_an_older_generation_is_ignored_and_counted() {
     let (mut ledger, now, p) = (Ledger::new(), Instant::now(), partition(0));
     assigned(&mut ledger, 0, 1, 0);
-    ledger.delivered(&p, Generation(1), 0, now);
+    ledger.delivered(&p, Generation(1), 0, (0, now));
     assigned(&mut ledger, 0, 2, 0);
-    ledger.delivered(&p, Generation(1), 0, now);
+    ledger.delivered(&p, Generation(1), 0, (0, now));
     assert_eq!(ledger.unsettled(), 0, "a late delivery of the old generation");
-    ledger.delivered(&p, Generation(2), 0, now);
+    ledger.delivered(&p, Generation(2), 0, (0, now));
     assert_eq!(ledger.settle(&p, Generation(1), 0), Settle::Stale);
     assert_eq!(ledger.settle(&partition(1), Generation(2), 0), Settle::Stale);
     assert_eq!((ledger.committable(), ledger.stale()), (vec![], 2));
@@ -49,11 +49,30 @@ fn a_settle_of_an_older_generation_is_ignored_and_counted() {
 }
 
 #[test]
+fn a_commit_settles_everything_below_it() {
+    let (mut ledger, now, p, g) = (Ledger::new(), Instant::now(), partition(0), Generation(1));
+    assigned(&mut ledger, 0, 1, 0);
+    for (offset, timestamp_ms) in [(0, 70), (1, 50), (4, 60), (5, 80)] {
+        ledger.delivered(&p, g, offset, (timestamp_ms, now));
+    }
+    assert_eq!(ledger.settle(&p, g, 4), Settle::Held);
+    let offset = |generation, next| Offset { partition: p.clone(), generation: Generation(generation), next };
+    assert_eq!(ledger.settle_below(&[offset(0, 6)]), [], "of an older generation");
+    assert_eq!(ledger.oldest_of(&p), Some((70, now)));
+    assert_eq!(ledger.settle_below(&[offset(1, 1)]), [(p.clone(), 70)]);
+    assert_eq!(ledger.oldest_of(&p), Some((50, now)));
+    // With what was settled behind it.
+    assert_eq!(ledger.settle_below(&[offset(1, 2)]), [(p.clone(), 60)]);
+    assert_eq!((ledger.oldest_of(&p), ledger.unsettled(), ledger.stale()), (Some((80, now)), 1, 1));
+    assert_eq!(ledger.committable(), [offset(1, 5)]);
+}
+
+#[test]
 fn what_was_not_delivered_or_is_settled_is_unknown() {
     let (mut ledger, now, p, g) = (Ledger::new(), Instant::now(), partition(0), Generation(1));
     assigned(&mut ledger, 0, 1, 5);
-    ledger.delivered(&p, g, 5, now);
-    ledger.delivered(&p, g, 6, now);
+    ledger.delivered(&p, g, 5, (0, now));
+    ledger.delivered(&p, g, 6, (0, now));
     assert_eq!(ledger.settle(&p, g, 4), Settle::Unknown);
     assert_eq!(ledger.settle(&p, g, 7), Settle::Unknown);
     assert_eq!((ledger.settle(&p, g, 6), ledger.settle(&p, g, 6)), (Settle::Held, Settle::Unknown));
@@ -122,7 +141,7 @@ proptest! {
                     model.partitions.remove(&p);
                 }
                 Action::Deliver(p, g, offset) => {
-                    ledger.delivered(&partition(p), Generation(g), offset, now);
+                    ledger.delivered(&partition(p), Generation(g), offset, (0, now));
                     if let Some(known) = model.partitions.get_mut(&p).filter(|known| known.generation == g)
                         && offset >= known.delivered.last().map_or(known.position, |last| last + 1)
                     {

@@ -67,6 +67,11 @@ impl Suspended {
         }
     }
 
+    /// How many partitions are set aside or on trial.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Why partitions are set aside; `None` where none is.
     pub(super) fn reason(&self) -> Option<String> {
         let (partition, suspension) = self.0.first_key_value()?;

@@ -54,7 +54,7 @@ pub struct ComponentStatus {
 }
 
 /// How far a consumer group is behind in one partition.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lag {
     /// Full topic name.
     pub topic: String,
@@ -62,6 +62,9 @@ pub struct Lag {
     pub partition: u32,
     /// Records not yet settled.
     pub records: u64,
+    /// Age of the oldest of them in seconds; absent where another instance owns the partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
 }
 
 /// Watches the counters of a process, to tell how it is.
@@ -128,11 +131,13 @@ impl Monitor {
 impl ComponentStatus {
     fn add(&mut self, sample: &Sample, before: &[Sample], seconds: f64) {
         let place = (sample.label("topic"), sample.label("partition"));
-        if let ("lag_records", (Some(topic), Some(partition))) = (sample.name.as_str(), place) {
-            let partition = partition.parse().unwrap_or_default();
-            // A gauge never holds more than 2^53 records.
-            self.lag.push(Lag { topic: topic.to_owned(), partition, records: sample.value.max(0.0) as u64 });
-            self.lag.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        if let ("lag_records" | "lag_seconds", (Some(topic), Some(partition))) = (sample.name.as_str(), place) {
+            let lag = self.lag_of(topic, partition.parse().unwrap_or_default());
+            match sample.name.as_str() {
+                // A gauge never holds more than 2^53 records.
+                "lag_records" => lag.records = sample.value.max(0.0) as u64,
+                _ => lag.seconds = Some(sample.value),
+            }
             return;
         }
         let others: Vec<&str> =
@@ -147,6 +152,17 @@ impl ComponentStatus {
         let rate = if seconds > 0.0 { grown / seconds } else { 0.0 };
         self.rates.entry(sample.name.clone()).or_default().insert(split.clone(), rate);
         self.totals.entry(sample.name.clone()).or_default().insert(split, sample.value);
+    }
+}
+
+impl ComponentStatus {
+    fn lag_of(&mut self, topic: &str, partition: u32) -> &mut Lag {
+        let found = self.lag.binary_search_by(|lag| (lag.topic.as_str(), lag.partition).cmp(&(topic, partition)));
+        let at = found.unwrap_or_else(|at| {
+            self.lag.insert(at, Lag { topic: topic.to_owned(), partition, records: 0, seconds: None });
+            at
+        });
+        &mut self.lag[at]
     }
 }
 
@@ -197,6 +213,7 @@ mod tests {
             monitor.metrics.lag_records.get_or_create(&labels).set(i64::from(partition) * 5);
         }
         let labels = PartitionLabels { component: "sinks.y", topic: "t".into(), partition: 1 };
+        monitor.metrics.lag_seconds.get_or_create(&labels).set(7.5);
         monitor.metrics.expired_records.get_or_create(&labels).inc_by(9);
         let status = monitor.status();
         assert!(!status.ready);
@@ -204,8 +221,8 @@ mod tests {
         assert_eq!(status.components["producers.x"].totals["refused_requests"]["too_large"], 1.0);
         let sink = &status.components["sinks.y"];
         assert_eq!((sink.state.as_str(), sink.detail.as_deref()), ("starting", Some("waits for the store")));
-        let lag = |partition, records| Lag { topic: "t".into(), partition, records };
-        assert_eq!(sink.lag, [lag(0, 0), lag(1, 5)]);
+        let lag = |partition, records, seconds| Lag { topic: "t".into(), partition, records, seconds };
+        assert_eq!(sink.lag, [lag(0, 0, None), lag(1, 5, Some(7.5))]);
         assert_eq!(sink.totals["expired_records"]["t/1"], 9.0);
         let text = serde_json::to_string(&status).unwrap();
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use afflux_bus::{Bus, BusError, Consumer, ConsumerConfig, ErrorClass};
 use afflux_runtime::admin::State;
 use afflux_runtime::metrics::ReasonLabels;
-use afflux_runtime::{Backoff, Component, ComponentError, Context, Subscription};
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Subscription, metered};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
 use object_store::path::Path;
@@ -129,7 +129,7 @@ impl ParquetSink {
     ) -> Result<Option<Box<dyn Consumer>>, ParquetError> {
         loop {
             match consumer(&*context.bus, &shared.config, &self.topics).await {
-                Ok(consumer) => return Ok(Some(consumer)),
+                Ok(consumer) => return Ok(Some(metered(consumer, NAME, &context.metrics))),
                 Err(error) if error.class() == ErrorClass::Fatal => return Err(error.into()),
                 Err(error) => {
                     let labels = ReasonLabels { component: NAME, reason: "join" };
