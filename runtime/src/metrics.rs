@@ -1,5 +1,6 @@
 //! Every metric of the process, in one table.
 
+pub mod reference;
 mod samples;
 
 use std::sync::atomic::AtomicU64;
@@ -14,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::metered::Watch;
 
+pub use reference::Described;
 pub use samples::Sample;
 
 /// What kind of telemetry an item is.
@@ -100,8 +102,9 @@ macro_rules! metrics {
                 Self { registry: Mutex::new(registry), watches: Mutex::default(), $($field,)+ }
             }
 
-            /// Name and help of every metric, for the documentation.
-            pub const REFERENCE: &[(&str, &str)] = &[$((concat!("afflux_", $name), concat!($($help),+)),)+];
+            /// Every metric, for the documentation.
+            pub const REFERENCE: &[Described] =
+                &[$(Described { name: $name, help: concat!($($help),+), rust_type: stringify!($ty) },)+];
 
             /// Creates a child of every family: empty ones are not exposed.
             #[cfg(test)]
@@ -189,8 +192,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.fill();
         let text = metrics.encode();
-        for (name, help) in Metrics::REFERENCE {
-            assert!(text.contains(&format!("# HELP {name} ")), "{name} is missing");
+        for Described { name, help, .. } in Metrics::REFERENCE {
+            assert!(text.contains(&format!("# HELP afflux_{name} ")), "{name} is missing");
             assert!(!help.trim().is_empty(), "{name} has no help");
         }
     }
