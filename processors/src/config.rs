@@ -1,10 +1,14 @@
 //! Configuration of the processor stage.
 
+mod ingest;
+
 use std::time::Duration;
 
 use afflux_runtime::config::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use ingest::{EncodingName, IngestTopic, InvalidIngest, SignalName};
 
 /// `processors`: the stage between the ingest topics and the topics that sinks read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +21,8 @@ pub struct ProcessorsConfig {
     pub transactional_id: Option<String>,
     /// When a transaction is committed.
     pub commit: CommitConfig,
+    /// Topics of others that are read besides our own ingest topics. They must exist: afflux does not create them.
+    pub ingest: Vec<IngestTopic>,
 }
 
 /// `processors.commit`: a transaction ends at whichever limit is reached first.
@@ -31,7 +37,12 @@ pub struct CommitConfig {
 
 impl Default for ProcessorsConfig {
     fn default() -> Self {
-        Self { group: "afflux-processors".into(), transactional_id: None, commit: CommitConfig::default() }
+        Self {
+            group: "afflux-processors".into(),
+            transactional_id: None,
+            commit: CommitConfig::default(),
+            ingest: Vec::new(),
+        }
     }
 }
 
