@@ -2,9 +2,11 @@
 //! fresh directory, and stopped again.
 
 pub mod afflux;
+pub mod collector;
 pub mod kafka;
 pub mod load;
 pub mod node;
 pub mod python;
 pub mod s3;
+pub mod topic;
 mod watchdog;

@@ -1,7 +1,7 @@
 //! `zipkin.proto3.ListOfSpans`.
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
@@ -65,15 +65,26 @@ fn endpoint(mut message: Message<'_>) -> Result<Endpoint<'_>, Malformed> {
     while let Some(field) = message.next()? {
         match field.number {
             1 => endpoint.service = field.text()?.into(),
-            2 => v4 = bytes::<4>(&field, "4")?.map(|bytes| address(Ipv4Addr::from(bytes).into())),
-            3 => v6 = bytes::<16>(&field, "16")?.map(|bytes| address(Ipv6Addr::from(bytes).into())),
+            2 => v4 = ip(&field)?,
+            3 => v6 = ip(&field)?,
             // Ports have 16 bits.
             4 => endpoint.port = field.varint()? as u16,
             _ => {}
         }
     }
-    endpoint.address = Cow::Owned(v6.or(v4).unwrap_or_default());
+    endpoint.address = v6.or(v4).map(address).unwrap_or_default().into();
     Ok(endpoint)
+}
+
+/// An address of either version, in either field: Go's type for addresses writes those of version 4 in 16 bytes too.
+fn ip(field: &Found<'_>) -> Result<Option<IpAddr>, Malformed> {
+    let bytes = field.bytes()?;
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    match v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)) {
+        Ok(address) => Ok(Some(address)),
+        Err(_) if bytes.is_empty() => Ok(None),
+        Err(_) => Err(field.fault(Reason::Length { field: field.number, len: bytes.len(), expected: "4 or 16" })),
+    }
 }
 
 fn annotation(mut message: Message<'_>) -> Result<(u64, Cow<'_, str>), Malformed> {
@@ -114,15 +125,10 @@ fn trace_id(field: &Found<'_>) -> Result<[u8; 16], Malformed> {
 }
 
 fn id(field: &Found<'_>) -> Result<[u8; 8], Malformed> {
-    Ok(bytes(field, "8")?.unwrap_or_default())
-}
-
-/// So many bytes, or none at all.
-fn bytes<const N: usize>(field: &Found<'_>, expected: &'static str) -> Result<Option<[u8; N]>, Malformed> {
     let bytes = field.bytes()?;
-    match <[u8; N]>::try_from(bytes) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(_) if bytes.is_empty() => Ok(None),
-        Err(_) => Err(field.fault(Reason::Length { field: field.number, len: bytes.len(), expected })),
+    if bytes.is_empty() {
+        return Ok([0; 8]);
     }
+    let wrong = |_| field.fault(Reason::Length { field: field.number, len: bytes.len(), expected: "8" });
+    bytes.try_into().map_err(wrong)
 }

@@ -146,7 +146,9 @@ fn in_protobuf() -> Vec<u8> {
     put_len_field(&mut span, 5, b"get");
     put_fixed64_field(&mut span, 6, 1_767_323_045_678_000);
     put_varint_field(&mut span, 7, 1500);
-    put_len_field(&mut span, 8, &endpoint("cart", &[10, 0, 0, 1], &[], 8080));
+    // As Go writes an address of version 4.
+    let v4 = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 1];
+    put_len_field(&mut span, 8, &endpoint("cart", &v4, &[], 8080));
     let v6 = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
     put_len_field(&mut span, 9, &endpoint("db", &[10, 0, 0, 2], &v6, 5432));
     for value in ["retry|{\"left\":2,\"in\":[1]}|3", "a|b|c"] {
