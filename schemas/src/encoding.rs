@@ -88,3 +88,6 @@ impl Encoding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

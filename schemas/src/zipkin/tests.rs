@@ -98,6 +98,9 @@ fn an_error_tag_means_failure_whatever_it_says() {
     );
     assert_eq!(status(r#""otel.status_code":"Ok""#).status.expect("a status").code, 1);
     assert_eq!(status(r#""otel.status_code":"STATUS_CODE_OK","error":"""#).status.expect("a status").code, 2);
+    let both = status(r#""http.status_code":"200","http.response.status_code":"201""#);
+    assert_eq!(attributes(&both.attributes)[0], ("http.response.status_code", text("201")));
+    assert_eq!(both.attributes.len(), 2, "not both, but the mark of a span without a time");
     let internal = status(r#""span.kind":"internal""#);
     assert_eq!((internal.kind, internal.attributes.len()), (1, 1), "the mark of a span without a time is left");
     assert_eq!(attributes(&internal.attributes), [("otel.zipkin.absentField.startTime", Any::BoolValue(true))]);

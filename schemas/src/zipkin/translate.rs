@@ -132,7 +132,7 @@ pub(super) fn span(span: Span<'_>, gather: &mut Gather) {
     let scope = scope(&mut draft.attributes);
     set_kind_and_status(&mut draft);
     take_links(&mut draft);
-    draft.attributes.rename("http.status_code", "http.response.status_code");
+    draft.attributes.supersede("http.status_code", "http.response.status_code");
     set_endpoints(&span.local, &span.remote, &mut draft.attributes);
     if span.timestamp == 0 {
         draft.attributes.set(NO_START, Value::Bool(true));
@@ -148,7 +148,7 @@ fn name_service<'a>(local: &Endpoint<'a>, resource: &mut AttributeMap<'a>, tags:
     if !local.service.is_empty() && !local.service.eq_ignore_ascii_case(NO_SERVICE) {
         resource.set_text(source.unwrap_or("service.name".into()), local.service.clone());
     }
-    resource.rename("faas.id", "cloud.resource_id");
+    resource.supersede("faas.id", "cloud.resource_id");
 }
 
 fn scope(tags: &mut AttributeMap<'_>) -> Vec<u8> {

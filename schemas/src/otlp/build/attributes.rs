@@ -85,6 +85,15 @@ impl<'a> AttributeMap<'a> {
         }
     }
 
+    /// Takes an attribute out for one of a newer name, which keeps its value where there are both.
+    pub(crate) fn supersede(&mut self, older: &str, newer: &'static str) {
+        if let Some(value) = self.take(older)
+            && self.get(newer).is_none()
+        {
+            self.set(newer, value);
+        }
+    }
+
     fn position(&self, key: &str) -> Option<usize> {
         if self.index.is_empty() {
             return self.entries.iter().position(|(known, _)| known == key);
