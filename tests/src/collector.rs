@@ -16,7 +16,7 @@ use crate::watchdog::Watchdog;
 /// How long a start may take; about a second on two idle cores.
 const START: Duration = Duration::from_secs(60);
 
-/// A component of the Collector beside those that only carry data.
+/// What a Collector is to do: receivers, exporters and the pipelines between them.
 #[derive(Clone, Debug)]
 pub struct Config {
     receivers: String,

@@ -6,7 +6,8 @@ mod whole;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use afflux_bus::Received;
+use afflux_bus::kafka::{KafkaBus, KafkaConfig};
+use afflux_bus::{Bus as _, BusError, Received};
 use afflux_producers::generate::corpus::Corpus;
 use afflux_schemas::partition::trace_partition;
 use afflux_tests::afflux::{Afflux, Options};
@@ -54,24 +55,17 @@ async fn send(port: u16, mut corpus: Corpus) -> anyhow::Result<(Spans, Logs)> {
     Ok((spans, logs))
 }
 
-/// The processors alone, reading those topics: name, signal, encoding.
-async fn processors(
-    dir: &Path,
-    brokers: &str,
-    prefix: &str,
-    ingest: &[(String, &str, &str)],
-) -> anyhow::Result<Afflux> {
+/// How to run receiver and processors on topics of that prefix, reading those of others: name, signal, encoding.
+fn options(brokers: &str, prefix: &str, ingest: &[(String, &str, &str)]) -> Options {
     let entry = |(topic, signal, encoding): &(String, &str, &str)| {
         format!("{{topic: {topic}, signal: {signal}, encoding: {encoding}, cluster: edge}}")
     };
     let ingest: Vec<_> = ingest.iter().map(entry).collect();
     let config = format!(
-        "bus: {{kafka: {{}}, kind: kafka}}\ntopics: {{prefix: {prefix}, partitions: {OURS}}}\n\
-         processors: {{ingest: [{}]}}",
+        "bus: {{kind: kafka}}\ntopics: {{prefix: {prefix}, partitions: {OURS}}}\nprocessors: {{ingest: [{}]}}",
         ingest.join(", ")
     );
-    let options = Options::run("producers,processors").config(&config).env("AFFLUX__BUS__KAFKA__BROKERS", brokers);
-    Afflux::start(dir, &options).await
+    Options::run("producers,processors").config(&config).env("AFFLUX__BUS__KAFKA__BROKERS", brokers)
 }
 
 /// What our output topic holds, each item once; says in which partition each span is.
@@ -114,6 +108,29 @@ fn assert_same<T: PartialEq + std::fmt::Debug>(found: &BTreeMap<String, T>, expe
     assert_eq!(found.len(), expected.len(), "items that nobody sent");
 }
 
+/// Adds what exports OTLP to `topics.spans` and `topics.logs`; gives the port that it is received on.
+fn exports(
+    config: &mut Config,
+    brokers: &str,
+    name: &str,
+    topics: &str,
+    (encoding, keys): (&str, &str),
+) -> anyhow::Result<u16> {
+    let port = config.otlp(name)?;
+    let signal = |name: &str| format!("{{topic: {topics}.{name}, encoding: {encoding}}}");
+    let settings = format!(
+        "{{brokers: ['{brokers}'], producer: {{required_acks: all}}, traces: {}, logs: {}{keys}, \
+         record_headers: [{{name: team, value: a}}, {{name: team, value: b}}]}}",
+        signal("spans"),
+        signal("logs")
+    );
+    config.exporter(&format!("kafka/{name}"), &settings);
+    for pipeline in ["traces", "logs"] {
+        config.pipeline(&format!("{pipeline}/{name}"), &format!("otlp/{name}"), &format!("kafka/{name}"));
+    }
+    Ok(port)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_collector_exports_in_otlp_is_processed_once_and_whole_and_by_trace() -> anyhow::Result<()> {
     let Some((brokers, program)) = peers()? else { return Ok(()) };
@@ -126,31 +143,23 @@ async fn what_a_collector_exports_in_otlp_is_processed_once_and_whole_and_by_tra
         ("json", "otlp_json", ""),
         ("json-keys", "otlp_json", ", partition_traces_by_id: true, partition_logs_by_trace_id: true"),
     ] {
-        let topic = |signal: &str| format!("collector.{name}.{signal}");
-        ports.push(config.otlp(name)?);
-        let exporter = format!("kafka/{name}");
-        let settings = format!(
-            "{{brokers: ['{brokers}'], producer: {{required_acks: -1}}, record_headers: [{{name: team, value: a}}, {{name: team, value: b}}], \
-             traces: {{topic: {}, encoding: {encoding}}}, logs: {{topic: {}, encoding: {encoding}}}{keys}}}",
-            topic("spans"),
-            topic("logs")
-        );
-        config.exporter(&exporter, &settings);
-        for (signal, pipeline) in [("spans", "traces"), ("logs", "logs")] {
-            config.pipeline(&format!("{pipeline}/{name}"), &format!("otlp/{name}"), &exporter);
-            topic::create(&brokers, &[(&topic(signal), THEIRS)]).await?;
-            ingest.push((topic(signal), signal, encoding));
+        ports.push(exports(&mut config, &brokers, name, &format!("collector.{name}"), (encoding, keys))?);
+        for signal in ["spans", "logs"] {
+            let topic = format!("collector.{name}.{signal}");
+            topic::create(&brokers, &[(&topic, THEIRS)]).await?;
+            ingest.push((topic, signal, encoding));
         }
     }
+    ports.push(exports(&mut config, &brokers, "own", "from-collector.ingest", ("otlp_proto", ""))?);
     let _collector = Collector::start(program, dir.path(), "exporter", &config).await?;
-    let afflux = processors(dir.path(), &brokers, "from-collector", &ingest).await?;
+    let afflux = Afflux::start(dir.path(), &options(&brokers, "from-collector", &ingest)).await?;
     let (mut spans, mut log_records) = (Spans::new(), Logs::new());
     for (seed, port) in ports.into_iter().enumerate() {
         let (more, more_logs) = send(port, Corpus::new(100 + seed as u64, START)).await?;
         spans.extend(more);
         log_records.extend(more_logs);
     }
-    assert!(spans.len() == 2400 && log_records.len() > 100, "{} {}", spans.len(), log_records.len());
+    assert!(spans.len() == 3000 && log_records.len() > 100, "{} {}", spans.len(), log_records.len());
 
     let (found, partitions) =
         spans_on(&brokers, "from-collector.spans", spans.len()).await.with_context(|| afflux.log())?;
@@ -180,7 +189,7 @@ async fn what_a_collector_exports_in_otlp_is_processed_once_and_whole_and_by_tra
 async fn a_collector_reads_our_topics() -> anyhow::Result<()> {
     let Some((brokers, program)) = peers()? else { return Ok(()) };
     let dir = tempfile::tempdir()?;
-    let afflux = processors(dir.path(), &brokers, "to-collector", &[]).await?;
+    let afflux = Afflux::start(dir.path(), &options(&brokers, "to-collector", &[])).await?;
     let mut config = Config::new();
     for (name, signal, topic) in
         [("spans", "traces", "spans"), ("logs", "logs", "logs"), ("ingest", "traces", "ingest.spans")]
@@ -218,6 +227,43 @@ async fn a_collector_reads_our_topics() -> anyhow::Result<()> {
     afflux.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_of_others_that_is_missing_is_named_and_not_created() -> anyhow::Result<()> {
+    let Some(kafka) = KafkaServer::shared() else { return Ok(()) };
+    let (brokers, dir) = (kafka.brokers(), tempfile::tempdir()?);
+    let name = "nobody.writes.this";
+    let mut afflux = Afflux::spawn(dir.path(), &options(&brokers, "missing", &[(name.into(), "spans", "otlp_proto")]))?;
+    let status = afflux.wait().await?;
+    assert!(!status.success() && afflux.log().contains(name), "{status}: {}", afflux.log());
+    let bus = KafkaBus::connect(KafkaConfig::new(&brokers)).await?;
+    let partitions = bus.producer().await?.partitions(name).await;
+    assert!(matches!(partitions, Err(BusError::UnknownTopic { .. })), "{partitions:?}");
+    bus.close().await;
+    Ok(())
+}
+
+/// Adds what exports spans in that encoding to `collector.ENCODING`, and what reads them there and writes them to
+/// `translated.ENCODING` in OTLP; gives the port that they are received on.
+async fn translates(config: &mut Config, brokers: &str, encoding: &str) -> anyhow::Result<u16> {
+    let (topic, out) = (format!("collector.{encoding}"), format!("translated.{encoding}"));
+    topic::create(brokers, &[(&topic, 1), (&out, 1)]).await?;
+    let port = config.otlp(encoding)?;
+    let exporter = |topic: &str, encoding: &str| {
+        format!("{{brokers: ['{brokers}'], traces: {{topic: {topic}, encoding: {encoding}}}}}")
+    };
+    let (there, back) = (format!("kafka/{encoding}"), format!("kafka/back-{encoding}"));
+    config.exporter(&there, &exporter(&topic, encoding));
+    config.exporter(&back, &exporter(&out, "otlp_proto"));
+    let receiver = format!(
+        "{{brokers: ['{brokers}'], group_id: {encoding}, initial_offset: earliest, \
+         traces: {{topics: [{topic}], encoding: {encoding}}}}}"
+    );
+    config.receiver(&there, &receiver);
+    config.pipeline(&format!("traces/{encoding}"), &format!("otlp/{encoding}"), &there);
+    config.pipeline(&format!("traces/back-{encoding}"), &there, &back);
+    Ok(port)
+}
+
 /// What the formats cannot carry, and is therefore not compared with what was sent: attributes of scopes, schema URLs,
 /// dropped counts; of Jaeger attributes and trace states of links, and lists and maps other than as text; of Zipkin
 /// types other than text, the case of names, nanoseconds, flags, and attributes of events that are lists or maps.
@@ -229,33 +275,11 @@ async fn records_of_jaeger_and_zipkin_are_read_as_the_collector_reads_them() -> 
     let (mut config, mut ports, mut ingest) = (Config::new(), Vec::new(), Vec::new());
     let encodings = ["jaeger_proto", "jaeger_json", "zipkin_proto", "zipkin_json"];
     for encoding in encodings {
-        let (topic, out) = (format!("collector.{encoding}"), format!("translated.{encoding}"));
-        topic::create(&brokers, &[(&topic, 1), (&out, 1)]).await?;
-        ports.push(config.otlp(encoding)?);
-        let traces = |topic: &str, encoding: &str| format!("traces: {{topic: {topic}, encoding: {encoding}}}}}");
-        config
-            .exporter(&format!("kafka/{encoding}"), &format!("{{brokers: ['{brokers}'], {}", traces(&topic, encoding)));
-        config.receiver(
-            &format!("kafka/{encoding}"),
-            &format!(
-                "{{brokers: ['{brokers}'], group_id: {encoding}, initial_offset: earliest, \
-                 traces: {{topics: [{topic}], encoding: {encoding}}}}}"
-            ),
-        );
-        config.exporter(
-            &format!("kafka/back-{encoding}"),
-            &format!("{{brokers: ['{brokers}'], {}", traces(&out, "otlp_proto")),
-        );
-        config.pipeline(&format!("traces/{encoding}"), &format!("otlp/{encoding}"), &format!("kafka/{encoding}"));
-        config.pipeline(
-            &format!("traces/back-{encoding}"),
-            &format!("kafka/{encoding}"),
-            &format!("kafka/back-{encoding}"),
-        );
-        ingest.push((topic, "spans", encoding));
+        ports.push(translates(&mut config, &brokers, encoding).await?);
+        ingest.push((format!("collector.{encoding}"), "spans", encoding));
     }
     let _collector = Collector::start(program, dir.path(), "translator", &config).await?;
-    let afflux = processors(dir.path(), &brokers, "legacy", &ingest).await?;
+    let afflux = Afflux::start(dir.path(), &options(&brokers, "legacy", &ingest)).await?;
     let (mut sent, mut translated) = (BTreeMap::new(), BTreeMap::new());
     for (seed, (encoding, port)) in encodings.into_iter().zip(ports).enumerate() {
         let (mut spans, _) = send(port, Corpus::new(300 + seed as u64, START).without_logs()).await?;
