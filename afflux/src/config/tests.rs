@@ -62,10 +62,7 @@ fn topics_of_others_are_listed_and_a_wrong_entry_is_refused_with_its_key() {
     for (entry, expected) in [
         ("topic: z, signal: spans, encoding: zipkin", "`processors.ingest.1.encoding`"),
         ("topic: z, signal: metrics", "`processors.ingest.1.signal`"),
-        (
-            "topic: z, signl: spans",
-            "unknown key `processors.ingest.signl`; did you mean `processors.ingest.signal`?",
-        ),
+        ("topic: z, signl: spans", "unknown key `processors.ingest.signl`; did you mean `processors.ingest.signal`?"),
         ("topic: z, signal: logs, encoding: jaeger_proto", "`processors.ingest.1.encoding` is jaeger_proto, which has"),
         ("topic: otlp_spans, signal: logs", "`processors.ingest.1.topic` is `otlp_spans`, which stands in the list"),
     ] {
