@@ -57,6 +57,11 @@ impl<'a> Message<'a> {
         Ok(None)
     }
 
+    /// An error at the beginning of the message.
+    pub(crate) fn fault(&self, reason: Reason) -> Malformed {
+        Malformed { offset: self.offset, message: self.name, reason }
+    }
+
     fn read(&mut self) -> Result<Option<(u32, Scalar<'a>)>, Reason> {
         let key = self.reader.key()?;
         if key < 8 {

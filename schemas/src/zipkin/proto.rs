@@ -25,11 +25,12 @@ pub(super) fn request(record: &[u8]) -> Result<Bytes, Undecodable> {
 
 fn span(mut message: Message<'_>) -> Result<Span<'_>, Undecodable> {
     let mut span = Span::default();
+    let mut missing = [Some((1, "16 or 8")), Some((3, "8"))];
     while let Some(field) = message.next()? {
         match field.number {
-            1 => span.trace_id = trace_id(&field)?,
+            1 => (span.trace_id, missing[0]) = (trace_id(&field)?, missing[0].filter(|_| is_empty(&field))),
             2 => span.parent = id(&field)?,
-            3 => span.id = id(&field)?,
+            3 => (span.id, missing[1]) = (id(&field)?, missing[1].filter(|_| is_empty(&field))),
             4 => span.kind = kind(field.varint()?),
             5 => span.name = field.text()?.into(),
             6 => span.timestamp = field.fixed64()?,
@@ -46,7 +47,15 @@ fn span(mut message: Message<'_>) -> Result<Span<'_>, Undecodable> {
             return Err(Undecodable::TooMany { most: MOST });
         }
     }
-    Ok(span)
+    // At once: two bytes for a span would become a hundred.
+    match missing.into_iter().flatten().next() {
+        Some((field, expected)) => Err(message.fault(Reason::Length { field, len: 0, expected }).into()),
+        None => Ok(span),
+    }
+}
+
+fn is_empty(field: &Found<'_>) -> bool {
+    field.bytes().is_ok_and(<[u8]>::is_empty)
 }
 
 const fn kind(number: u64) -> Kind {

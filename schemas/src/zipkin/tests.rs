@@ -206,6 +206,10 @@ fn errors_say_where() {
     }
     let error = from_proto(&[0x0a, 2, 0x1a, 1]).expect_err("cut off").to_string();
     assert_eq!(error, "malformed protobuf in Span at byte 2: a field reaches past the end of its message");
+    let error = from_proto(&[0x0a, 0, 0x0a, 0]).expect_err("no ids").to_string();
+    assert_eq!(error, "malformed protobuf in Span at byte 2: field 1 has 0 bytes instead of 16 or 8");
+    let error = from_proto(&[0x0a, 12, 0x0a, 8, 1, 1, 1, 1, 1, 1, 1, 1, 0x1a, 0]).expect_err("no id").to_string();
+    assert_eq!(error, "malformed protobuf in Span at byte 2: field 3 has 0 bytes instead of 8");
     let error = from_proto(&[0x0a, 3, 0x1a, 1, 7]).expect_err("an id of a byte").to_string();
     assert_eq!(error, "malformed protobuf in Span at byte 2: field 3 has 1 bytes instead of 8");
 }
