@@ -8,6 +8,7 @@ purpose=${1:-test}
 rust=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 java=17
 node=18 # 18.19, or 20.6 and later, as tests/peers/node/install.sh says
+go=21 # 1.21 and later fetch the Go that a module asks for; Debian 13 has 1.24, Debian 12 has 1.19, which does not do
 missing=()
 unfit=()
 
@@ -65,6 +66,11 @@ look_for_tests() {
     fi
     need node "$found" nodejs
     need npm "$(first_line npm --version)" npm
+    found=$(first_line go env GOVERSION)
+    if [[ -n $found && $(sed 's/^go1\.\([0-9]*\).*/\1/' <<<"$found") -lt $go ]]; then
+        unfit+=("Go 1.$go or later is needed, this is $found: see https://go.dev/doc/install")
+    fi
+    need go "$found" golang-go
 }
 
 # The package of the oldest Java that will do and that this release has.

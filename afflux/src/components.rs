@@ -55,6 +55,7 @@ fn generate(config: &Config) -> Built {
 
 fn processors(config: &Config) -> Built {
     let Some(stage) = config.processors.on() else { return Ok(None) };
+    stage.validate(&config.topic_names())?;
     let mut stage = stage.clone();
     // Two processes on one host have different admin ports.
     let own = || format!("{}-{}", default_transactional_id(&stage.group), config.admin.listen.port());

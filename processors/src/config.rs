@@ -1,10 +1,14 @@
 //! Configuration of the processor stage.
 
+mod ingest;
+
 use std::time::Duration;
 
 use afflux_runtime::config::{ByteSize, Period};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use ingest::{EncodingName, IngestTopic, InvalidIngest, SignalName};
 
 /// `processors`: the stage between the ingest topics and the topics that sinks read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +27,8 @@ pub struct ProcessorsConfig {
     pub mirrors: bool,
     /// When a transaction is committed.
     pub commit: CommitConfig,
+    /// Topics of others that are read besides our own ingest topics. They must exist: afflux does not create them.
+    pub ingest: Vec<IngestTopic>,
 }
 
 /// `processors.commit`: a transaction ends at whichever limit is reached first.
@@ -43,6 +49,7 @@ impl Default for ProcessorsConfig {
             instance_id: None,
             mirrors: false,
             commit: CommitConfig::default(),
+            ingest: Vec::new(),
         }
     }
 }

@@ -1,14 +1,20 @@
-//! From a record on an ingest topic to envelopes: validation of foreign records, and identity.
+//! From a record on an ingest topic to envelopes: decoding, validation, identity and partition.
+
+mod place;
 
 use std::sync::Arc;
 
 use afflux_bus::Received;
 use afflux_runtime::Signal;
+use afflux_schemas::encoding::{Encoding, Undecodable};
+use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, mirror_source};
 use bytes::Bytes;
 
 use crate::chain::Envelope;
+use crate::config::IngestTopic;
+use place::Placed;
 
 /// Why a record cannot become an envelope; it goes to the dead letters.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -20,6 +26,26 @@ pub enum Refused {
         signal: &'static str,
         /// Where decoding failed.
         reason: String,
+    },
+    /// The value is not of the encoding that is configured for its topic.
+    #[error("not {signal} in {encoding}: {reason}")]
+    Undecodable {
+        /// What it should have held.
+        signal: &'static str,
+        /// The encoding's name.
+        encoding: &'static str,
+        /// Where decoding failed.
+        reason: String,
+    },
+    /// Spans or log records without a valid id, of others: no backend would take them.
+    #[error("{items} {signal} with an invalid id: {reason}")]
+    Ids {
+        /// What they are.
+        signal: &'static str,
+        /// How many they are.
+        items: u64,
+        /// What is wrong with the first.
+        reason: InvalidId,
     },
     /// A tombstone, which has no meaning on these topics.
     #[error("record without a value")]
@@ -33,51 +59,121 @@ impl Refused {
     /// A fixed word for metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Malformed { .. } => "malformed",
+            Self::Malformed { .. } | Self::Undecodable { .. } => "malformed",
+            Self::Ids { .. } => "invalid_ids",
             Self::Empty => "empty",
             Self::Cluster => "bad_cluster_header",
         }
     }
 }
 
+/// What of a record is refused while the rest of it is delivered.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// A request of the same signal.
+    pub value: Bytes,
+    /// Why.
+    pub refused: Refused,
+}
+
+/// A topic that is read, and what is known about its records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    topic: Arc<str>,
+    /// What its records hold.
+    pub signal: Signal,
+    encoding: Encoding,
+    cluster: Option<Arc<str>>,
+    /// Whether others write it.
+    foreign: bool,
+}
+
+impl Source {
+    /// One of our ingest topics; also under the name that a mirror gives it, `SOURCE.topic`.
+    pub fn own(topic: impl Into<Arc<str>>, signal: Signal) -> Self {
+        Self { topic: topic.into(), signal, encoding: Encoding::OtlpProto, cluster: None, foreign: false }
+    }
+
+    /// A topic that others write.
+    pub fn foreign(config: &IngestTopic) -> Self {
+        Self {
+            topic: config.topic.as_str().into(),
+            signal: config.signal.into(),
+            encoding: config.encoding.into(),
+            cluster: config.cluster.as_deref().filter(|name| !name.is_empty()).map(Arc::from),
+            foreign: true,
+        }
+    }
+
+    /// Whether records of that topic are meant.
+    pub fn is_of(&self, topic: &str) -> bool {
+        if self.foreign { *topic == *self.topic } else { topic.ends_with(&*self.topic) }
+    }
+}
+
 /// Headers that an envelope replaces by what it knows better.
 const OWN_HEADERS: [&str; 3] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE];
 
-/// Makes envelopes of one record, each of one cluster.
+/// Makes envelopes of one record, each of one cluster and bound for one of the `partitions`.
 ///
 /// The cluster is what the record's header says; else the resource attribute `k8s.cluster.name`, per
-/// resource; else the topic's source prefix (MirrorMaker 2 names a mirrored topic `SOURCE.topic`); else
-/// `default_cluster`. Every record is validated, whoever wrote it: it is joined with others by copying bytes, so that
-/// one malformed record would spoil its neighbours.
+/// resource; else what is configured for the topic; else the topic's source prefix (MirrorMaker 2 names a mirrored
+/// topic `SOURCE.topic`); else `default_cluster`. Every record is validated, whoever wrote it: it is joined with others
+/// by copying bytes, so that one malformed record would spoil its neighbours.
+///
+/// What our receivers wrote keeps its partition. Others spread batches as they like: their spans are split by trace
+/// id, their log records by stream, as the receivers do. Items of theirs whose ids no backend would take are refused:
+/// alone where the topic's encoding lets them stand alone, else with their record.
 ///
 /// # Errors
 /// [`Refused`] where the record is no valid request: nothing of it is delivered.
 pub fn open(
     record: &Received,
-    signal: Signal,
-    base_topic: &str,
+    source: &Source,
+    partitions: u32,
     default_cluster: &Arc<str>,
-    mut deliver: impl FnMut(Envelope),
-) -> Result<(), Refused> {
+    mut deliver: impl FnMut(Envelope, u32),
+) -> Result<Option<Leftover>, Refused> {
     let value = record.value.clone().ok_or(Refused::Empty)?;
-    let (value, items) = checked(value, signal)?;
+    let (value, items) = checked(decoded(value, source)?, source.signal)?;
+    let mut placed = Placed::new(record, source, partitions);
+    let header = record.headers.get(HEADER_CLUSTER).filter(|name| !name.is_empty());
+    if let Some(name) = header {
+        let cluster = std::str::from_utf8(name).map_err(|_| Refused::Cluster)?;
+        placed.add(value, items, &cluster.into());
+    } else {
+        let prefix = || mirror_source(&record.from.topic, &source.topic).map(Arc::from);
+        let fallback = source.cluster.clone().or_else(prefix).unwrap_or_else(|| default_cluster.clone());
+        for group in split::by_cluster(&value) {
+            let cluster = group.cluster.map_or_else(|| fallback.clone(), |name| name.as_str().into());
+            placed.add(group.value, group.items, &cluster);
+        }
+    }
+    let leftover = placed.leftover(source);
+    if source.encoding != Encoding::OtlpProto
+        && let Some(Leftover { refused, .. }) = leftover
+    {
+        return Err(refused);
+    }
     let mut headers = record.headers.clone();
     headers.0.retain(|(name, _)| !OWN_HEADERS.contains(&&**name));
-    let mut envelope = |value, items, cluster| {
-        let headers = headers.clone();
-        deliver(Envelope { signal, value, items, cluster, timestamp_ms: record.timestamp_ms, headers });
+    for (partition, value, items, cluster) in placed.parts {
+        let (signal, headers) = (source.signal, headers.clone());
+        deliver(Envelope { signal, value, items, cluster, timestamp_ms: record.timestamp_ms, headers }, partition);
+    }
+    Ok(leftover)
+}
+
+fn decoded(value: Bytes, source: &Source) -> Result<Bytes, Refused> {
+    let decoded = match source.signal {
+        Signal::Spans => source.encoding.traces(&value),
+        Signal::Logs => source.encoding.logs(&value),
     };
-    if let Some(name) = record.headers.get(HEADER_CLUSTER).filter(|name| !name.is_empty()) {
-        let cluster = std::str::from_utf8(name).map_err(|_| Refused::Cluster)?;
-        envelope(value, items, cluster.into());
-        return Ok(());
-    }
-    let fallback = mirror_source(&record.from.topic, base_topic).map_or_else(|| default_cluster.clone(), Arc::from);
-    for group in split::by_cluster(&value) {
-        let cluster = group.cluster.map_or_else(|| fallback.clone(), |name| name.as_str().into());
-        envelope(group.value, group.items, cluster);
-    }
-    Ok(())
+    decoded.map_err(|error: Undecodable| Refused::Undecodable {
+        signal: source.signal.as_str(),
+        encoding: source.encoding.as_str(),
+        reason: error.to_string(),
+    })
 }
 
 fn checked(value: Bytes, signal: Signal) -> Result<(Bytes, u64), Refused> {

@@ -89,7 +89,11 @@ impl Merger {
     /// The order is by source partition and first offset, so that the same input gives the same output.
     pub fn take(&mut self) -> Vec<Record> {
         let mut open: Vec<_> = std::mem::take(&mut self.open).into_iter().collect();
-        open.sort_by(|(a, x), (b, y)| (&a.source, x.first, &a.cluster).cmp(&(&b.source, y.first, &b.cluster)));
+        // A record of others may have been split by partition.
+        open.sort_by(|(a, x), (b, y)| {
+            let order = |lane: &Lane| (lane.cluster.clone(), lane.partition);
+            (&a.source, x.first).cmp(&(&b.source, y.first)).then_with(|| order(a).cmp(&order(b)))
+        });
         for (lane, content) in open {
             let record = self.record(lane, content);
             self.done.push(record);

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use self::suspended::Suspended;
 use crate::chain::Chain;
 use crate::config::ProcessorsConfig;
+use crate::intake::Source;
 use crate::merge::Merger;
 use crate::work::{Batch, DeadLetters, Path, Work};
 
@@ -48,11 +49,19 @@ impl ProcessorStage {
 
     /// The consumer group, and the topics it reads: what lag is reported for.
     pub fn group(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        let mut topics = vec![self.topics.ingest_spans(), self.topics.ingest_logs()];
-        if self.config.mirrors {
-            topics.extend([self.topics.ingest_spans(), self.topics.ingest_logs()].iter().map(|topic| mirrors(topic)));
-        }
-        (self.config.group.as_str().into(), topics.into_iter().map(Into::into).collect())
+        let own = [self.topics.ingest_spans(), self.topics.ingest_logs()];
+        let mirrored = own.iter().filter(|_| self.config.mirrors).map(|topic| mirrors(topic)).collect::<Vec<_>>();
+        let foreign = self.config.ingest.iter().map(|topic| topic.topic.as_str().into());
+        (self.config.group.as_str().into(), own.into_iter().chain(mirrored).map(Arc::from).chain(foreign).collect())
+    }
+
+    /// The topics of [`ProcessorStage::group`], with what is known about their records.
+    fn sources(&self) -> Vec<Source> {
+        let own = [
+            Source::own(self.topics.ingest_spans(), Signal::Spans),
+            Source::own(self.topics.ingest_logs(), Signal::Logs),
+        ];
+        own.into_iter().chain(self.config.ingest.iter().map(Source::foreign)).collect()
     }
 
     fn consumer_config(&self) -> ConsumerConfig {
@@ -84,21 +93,17 @@ impl ProcessorStage {
 
     async fn try_connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
         let producer = context.bus.producer().await?;
-        let path = |signal, ingest: String, partitions| Path {
-            signal,
-            ingest: ingest.into(),
-            partitions,
-            chain: Chain::default(),
-        };
+        let path = |signal, partitions| Path { signal, partitions, chain: Chain::default() };
         let (spans, logs, dead_letters) = (self.topics.spans(), self.topics.logs(), self.topics.dead_letters());
         let paths = [
-            path(Signal::Spans, self.topics.ingest_spans(), producer.partitions(&spans).await?),
-            path(Signal::Logs, self.topics.ingest_logs(), producer.partitions(&logs).await?),
+            path(Signal::Spans, producer.partitions(&spans).await?),
+            path(Signal::Logs, producer.partitions(&logs).await?),
         ];
         let partitions = producer.partitions(&dead_letters).await?;
         let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
         let merger = Merger::new(spans.into(), logs.into(), producer.max_record_bytes());
-        let work = Work::new(paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
+        let work =
+            Work::new(self.sources(), paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
         let consumer = context.bus.consumer(self.consumer_config()).await?;
         Ok((metered(consumer, NAME, &context.metrics), work))
     }

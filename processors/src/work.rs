@@ -9,7 +9,7 @@ use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
 use afflux_runtime::{Metrics, Signal};
 
 use crate::chain::{Chain, Envelope};
-use crate::intake;
+use crate::intake::{self, Leftover, Refused, Source};
 use crate::merge::{Merger, source};
 use crate::stage::NAME;
 
@@ -41,8 +41,6 @@ struct Tally {
 /// The way of one signal through the stage.
 pub(crate) struct Path {
     pub(crate) signal: Signal,
-    /// Topic that it is read from, without a source prefix.
-    pub(crate) ingest: Arc<str>,
     /// Partitions of the topic that it goes to.
     pub(crate) partitions: u32,
     pub(crate) chain: Chain,
@@ -56,6 +54,8 @@ pub(crate) struct DeadLetters {
 
 /// What is in hand since the last commit.
 pub(crate) struct Work {
+    /// Our own topics before those of others, whose names may look like those of mirrored ones.
+    sources: Vec<Source>,
     paths: [Path; 2],
     dead_letters: DeadLetters,
     cluster: Arc<str>,
@@ -68,6 +68,7 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn new(
+        sources: Vec<Source>,
         paths: [Path; 2],
         merger: Merger,
         dead_letters: DeadLetters,
@@ -75,7 +76,7 @@ impl Work {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (dead, next, tallies) = (Vec::new(), BTreeMap::new(), Default::default());
-        Self { paths, dead_letters, cluster, metrics, merger, dead, next, tallies }
+        Self { sources, paths, dead_letters, cluster, metrics, merger, dead, next, tallies }
     }
 
     /// Bytes read since the last commit.
@@ -85,20 +86,30 @@ impl Work {
 
     /// Processes one record. A refused one becomes a dead letter within the same transaction (D7).
     pub(crate) fn take(&mut self, record: Received) {
-        let index = usize::from(record.from.topic.ends_with(&*self.paths[1].ingest));
+        let Some(at) = self.sources.iter().rposition(|source| source.is_of(&record.from.topic)) else {
+            tracing::error!(partition = %record.from, "record of a topic that was not asked for");
+            return;
+        };
+        let signal = self.sources[at].signal;
+        let index = usize::from(signal == self.paths[1].signal);
         self.tallies[index].bytes += record.size() as u64;
         self.next.insert(record.from.clone(), (record.generation, record.offset + 1));
-        if let Err(refused) = self.process(&record, index) {
-            tracing::error!(partition = %record.from, offset = record.offset, error = %refused, "record refused");
-            self.dead.push(self.dead_letter(&record, refused.reason(), &refused.to_string()));
+        match self.process(&record, at, index) {
+            Ok(None) => {}
+            Ok(Some(Leftover { value, refused })) => self.refuse(&Received { value: Some(value), ..record }, &refused),
+            Err(refused) => self.refuse(&record, &refused),
         }
     }
 
-    fn process(&mut self, record: &Received, index: usize) -> Result<(), intake::Refused> {
-        let Path { signal, ingest, partitions, chain } = &mut self.paths[index];
-        let partition = record.from.partition % *partitions;
+    fn refuse(&mut self, record: &Received, refused: &Refused) {
+        tracing::error!(partition = %record.from, offset = record.offset, error = %refused, "record refused");
+        self.dead.push(self.dead_letter(record, refused.reason(), &refused.to_string()));
+    }
+
+    fn process(&mut self, record: &Received, at: usize, index: usize) -> Result<Option<Leftover>, Refused> {
+        let Path { partitions, chain, .. } = &mut self.paths[index];
         let (merger, tally) = (&mut self.merger, &mut self.tallies[index]);
-        intake::open(record, *signal, ingest, &self.cluster, |envelope: Envelope| {
+        intake::open(record, &self.sources[at], *partitions, &self.cluster, |envelope: Envelope, partition| {
             tally.items += envelope.items;
             chain.process(envelope, &mut |out| merger.push(out, &record.from, record.offset, partition));
         })

@@ -18,7 +18,6 @@ pub mod error;
 mod grpc;
 mod http;
 mod ingest;
-mod json;
 mod memory;
 mod refusal;
 mod screen;

@@ -1,8 +1,10 @@
 //! OTLP requests as bytes: views, validation, splitting and joining without decoding.
 
 pub mod block;
+pub(crate) mod build;
 pub mod canonical;
 pub mod common;
+pub mod json;
 pub mod logs;
 pub mod split;
 mod text;

@@ -5,15 +5,17 @@
 
 use std::marker::PhantomData;
 
+mod message;
 #[cfg(test)]
 mod tests;
 mod text;
 mod write;
 
+pub(crate) use message::{Found, Message};
 pub(crate) use text::{is_text, text};
 pub use write::{
-    len_field_size, put_fixed32_field, put_fixed64_field, put_len_field, put_len_header, put_varint, put_varint_field,
-    varint_len,
+    len_field_size, put_fixed32_field, put_fixed64_field, put_len_field, put_len_header, put_message_field, put_varint,
+    put_varint_field, varint_len,
 };
 
 /// Depth of messages and groups that `prost` accepts below the top-level message.
@@ -74,6 +76,16 @@ pub enum Reason {
     /// More than [`RECURSION_LIMIT`] messages within each other.
     #[error("messages are nested deeper than {RECURSION_LIMIT} levels")]
     Depth,
+    /// An id or address of another length than its kind has.
+    #[error("field {field} has {len} bytes instead of {expected}")]
+    Length {
+        /// Number of the field.
+        field: u32,
+        /// Bytes found.
+        len: usize,
+        /// What would be right.
+        expected: &'static str,
+    },
     /// Bytes that pass every check here and that `prost` refuses all the same; none are known.
     #[error("the decoder refuses it")]
     Refused,

@@ -2,6 +2,7 @@
 //! fresh directory, and stopped again.
 
 pub mod afflux;
+pub mod collector;
 pub mod kafka;
 pub mod load;
 pub mod node;
@@ -9,4 +10,5 @@ pub mod numbered;
 pub mod proxy;
 pub mod python;
 pub mod s3;
+pub mod topic;
 mod watchdog;

@@ -50,3 +50,23 @@ fn secrets_do_not_show() {
     let shown = afflux_runtime::config::redacted(serde_json::to_value(config).expect("JSON")).to_string();
     assert!(!shown.contains("hunter2") && shown.contains("sasl.password"), "{shown}");
 }
+
+#[test]
+fn topics_of_others_are_listed_and_a_wrong_entry_is_refused_with_its_key() {
+    let text = |entry: &str| format!("processors: {{ingest: [{{topic: otlp_spans, signal: spans}}, {{{entry}}}]}}");
+    let built = |entry: &str| {
+        let config = read(&text(entry), &[])?;
+        crate::components::build(&config, &crate::components::Selection::everything()).map(drop)
+    };
+    built("topic: z, signal: spans, encoding: zipkin_json, cluster: edge").expect("valid");
+    for (entry, expected) in [
+        ("topic: z, signal: spans, encoding: zipkin", "`processors.ingest.1.encoding`"),
+        ("topic: z, signal: metrics", "`processors.ingest.1.signal`"),
+        ("topic: z, signl: spans", "unknown key `processors.ingest.signl`; did you mean `processors.ingest.signal`?"),
+        ("topic: z, signal: logs, encoding: jaeger_proto", "`processors.ingest.1.encoding` is jaeger_proto, which has"),
+        ("topic: otlp_spans, signal: logs", "`processors.ingest.1.topic` is `otlp_spans`, which stands in the list"),
+    ] {
+        let error = format!("{:#}", built(entry).expect_err(entry));
+        assert!(error.contains(expected), "{entry}: {error}");
+    }
+}

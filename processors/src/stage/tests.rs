@@ -2,6 +2,7 @@ use afflux_bus::local::{LocalBus, LocalConfig};
 use afflux_bus::{Bus, Cleanup, Headers, PartitionId, Received, Record, TopicSpec};
 use afflux_runtime::admin::HealthTable;
 use afflux_runtime::{Metrics, dead_letter};
+use afflux_schemas::partition::trace_partition;
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -10,6 +11,7 @@ use prost::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::config::{EncodingName, IngestTopic, SignalName};
 
 mod flaky;
 
@@ -35,13 +37,20 @@ fn request(name: &str) -> Bytes {
 }
 
 async fn publish(bus: &Arc<dyn Bus>, partition: u32, value: Bytes) {
-    let to = PartitionId::new(Topics::default().ingest_spans(), partition);
+    publish_to(bus, PartitionId::new(Topics::default().ingest_spans(), partition), value).await;
+}
+
+async fn publish_to(bus: &Arc<dyn Bus>, to: PartitionId, value: Bytes) {
     let record = Record { to, key: None, value: Some(value), timestamp_ms: 1, headers: Headers::new() };
     bus.producer().await.unwrap().send(vec![record]).await.unwrap();
 }
 
 /// Runs a stage until it has drained what is on the bus.
 async fn run_once(bus: &Arc<dyn Bus>) -> Arc<Metrics> {
+    run_with(bus, ProcessorsConfig::default()).await
+}
+
+async fn run_with(bus: &Arc<dyn Bus>, config: ProcessorsConfig) -> Arc<Metrics> {
     let metrics = Arc::new(Metrics::new());
     let shutdown = CancellationToken::new();
     shutdown.cancel();
@@ -51,7 +60,7 @@ async fn run_once(bus: &Arc<dyn Bus>) -> Arc<Metrics> {
         health: HealthTable::default().component(NAME),
         shutdown,
     };
-    let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
+    let stage = ProcessorStage::new(config, Topics::default(), "here".into());
     Box::new(stage).run(context).await.unwrap();
     metrics
 }
@@ -144,4 +153,45 @@ async fn a_record_that_the_bus_would_not_take_again_becomes_a_dead_letter_and_ho
     assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "too_large");
     assert_eq!(header(&dead[0], dead_letter::HEADER_VALUE_BYTES), limit.to_string());
     assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"too_large\"} 1"));
+}
+
+#[tokio::test]
+async fn a_topic_of_others_is_read_in_its_encoding_and_split_by_trace() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    // Its name is that of a mirrored topic of ours; what is configured counts.
+    let name = "edge.afflux.ingest.spans";
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    bus.create_topics(&[TopicSpec { name: name.into(), partitions: 1, cleanup }]).await.unwrap();
+    let spans: Vec<_> =
+        (1..=40).map(|id| format!(r#"{{"traceId":"{id:032x}","id":"{id:x}","name":"{id}"}}"#)).collect();
+    publish_to(&bus, PartitionId::new(name, 0), format!("[{}]", spans.join(",")).into()).await;
+    publish_to(&bus, PartitionId::new(name, 0), Bytes::from_static(b"[{}]")).await;
+    let topic = IngestTopic {
+        topic: name.into(),
+        signal: SignalName::Spans,
+        encoding: EncodingName::ZipkinJson,
+        cluster: Some("edge".into()),
+    };
+    let config = ProcessorsConfig { ingest: vec![topic], ..ProcessorsConfig::default() };
+    let stage = ProcessorStage::new(config.clone(), Topics::default(), "here".into());
+    assert_eq!(&*stage.subscriptions()[0].topics[2], name, "its lag is reported");
+    run_with(&bus, config).await;
+
+    let mut seen = Vec::new();
+    for record in read(&bus, Topics::default().spans()).await {
+        assert_eq!(header(&record, HEADER_CLUSTER), "edge");
+        assert_eq!(header(&record, HEADER_SOURCE), format!("{name}/0/0-0"));
+        let request = ExportTraceServiceRequest::decode(record.value.clone().unwrap()).unwrap();
+        for span in request.resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans) {
+            let id = <[u8; 16]>::try_from(&span.trace_id[..]).unwrap();
+            assert_eq!(trace_partition(&id, PARTITIONS), record.from.partition);
+            seen.push(span.name.parse::<u32>().unwrap());
+        }
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=40).collect::<Vec<_>>());
+    let dead = read(&bus, Topics::default().dead_letters()).await;
+    assert_eq!(dead.iter().map(|letter| header(letter, dead_letter::HEADER_OFFSET)).collect::<Vec<_>>(), ["1"]);
+    assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "malformed");
 }

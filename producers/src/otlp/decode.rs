@@ -2,12 +2,11 @@
 
 use afflux_runtime::{Permit, Signal};
 use afflux_schemas::otlp::split::{self, Part, Split};
-use afflux_schemas::otlp::{canonical, validate};
+use afflux_schemas::otlp::{canonical, json, validate};
 use bytes::Bytes;
 
 use super::answer::{Format, Rejection};
 use super::compression::Encoding;
-use super::json;
 use super::memory::{Held, Memory};
 use super::refusal::Refusal;
 use super::screen::{self, Most};

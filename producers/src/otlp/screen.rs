@@ -6,9 +6,7 @@
 use std::convert::Infallible;
 
 use afflux_runtime::Signal;
-use afflux_schemas::wire::{Fields, LEN, key};
-
-use super::json::wire::message_field;
+use afflux_schemas::wire::{Fields, LEN, key, put_message_field};
 
 /// Field number of the resource blocks in a request.
 const BLOCKS: u32 = 1;
@@ -63,7 +61,7 @@ pub(super) fn remove(request: &[u8], signal: Signal, most: &Most) -> (Vec<u8>, u
 fn nested(out: &mut Vec<u8>, number: u32, fill: impl FnOnce(&mut Vec<u8>)) {
     let before = out.len();
     let mut empty = true;
-    let Ok(()) = message_field(out, number, |out| {
+    let Ok(()) = put_message_field(out, number, |out| {
         let start = out.len();
         fill(out);
         empty = out.len() == start;

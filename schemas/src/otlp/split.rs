@@ -88,6 +88,46 @@ pub fn logs(request: &Bytes, partitions: u32, cluster: &str) -> Split {
     scatter(request, partitions, ByStream { partitions, cluster, partition: 0 })
 }
 
+/// As [`traces`], with the rejected spans in a last part, whose partition is numbered `partitions`.
+pub fn traces_keeping(request: &Bytes, partitions: u32) -> Split {
+    let partition_of = |trace_id: &[u8; 16]| trace_partition(trace_id, partitions);
+    keeping(request, partitions, ByTrace { partition_of, last: ([0; 16], 0) })
+}
+
+/// As [`logs`], with the rejected records in a last part, whose partition is numbered `partitions`.
+pub fn logs_keeping(request: &Bytes, partitions: u32, cluster: &str) -> Split {
+    keeping(request, partitions, ByStream { partitions, cluster, partition: 0 })
+}
+
+fn keeping(request: &Bytes, partitions: u32, inner: impl Place) -> Split {
+    let mut place = Keeping { inner, last: partitions, reason: None };
+    let mut split = scatter(request, partitions + 1, &mut place);
+    split.rejected = split.parts.last().filter(|part| part.partition == partitions).map_or(0, |part| part.items);
+    split.reason = place.reason;
+    split
+}
+
+/// Gives what another one rejects a place of its own.
+struct Keeping<P> {
+    inner: P,
+    last: u32,
+    reason: Option<InvalidId>,
+}
+
+impl<P: Place> Place for &mut Keeping<P> {
+    fn resource(&mut self, raw: &[u8]) {
+        self.inner.resource(raw);
+    }
+
+    #[inline]
+    fn item(&mut self, raw: &[u8]) -> Result<u32, InvalidId> {
+        Ok(self.inner.item(raw).unwrap_or_else(|reason| {
+            self.reason.get_or_insert(reason);
+            self.last
+        }))
+    }
+}
+
 struct ByTrace<F> {
     partition_of: F,
     /// The trace id seen last and its partition: spans of a trace tend to stand together.

@@ -58,3 +58,28 @@ pub fn put_fixed32_field(buf: &mut Vec<u8>, field: u32, bits: u32) {
     put_varint(buf, key(field, FIXED32).into());
     buf.extend_from_slice(&bits.to_le_bytes());
 }
+
+/// Appends a message field whose content `fill` appends.
+///
+/// The length is known only afterwards: one byte is left for it, and content of 128 bytes or more is moved up.
+pub fn put_message_field<E>(
+    out: &mut Vec<u8>,
+    number: u32,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    put_len_header(out, number, 0);
+    let start = out.len();
+    fill(out)?;
+    let length = out.len() - start;
+    if let Ok(byte @ 0..0x80) = u8::try_from(length) {
+        out[start - 1] = byte;
+        return Ok(());
+    }
+    let more = varint_len(length as u64) - 1;
+    out.extend_from_slice(&[0; 9][..more]);
+    out.copy_within(start..start + length, start + more);
+    let mut prefix = Vec::with_capacity(more + 1);
+    put_varint(&mut prefix, length as u64);
+    out[start - 1..start + more].copy_from_slice(&prefix);
+    Ok(())
+}

@@ -3,6 +3,7 @@
 mod bad_input;
 mod bus_kafka;
 mod bus_local;
+mod collector;
 mod exactly_once;
 mod kafka_pipeline;
 mod kill;

@@ -74,3 +74,17 @@ fn a_part_with_rejected_spans_is_written_anew_without_them() {
     assert_eq!(traces(&request(&[]), 16), Split::default());
     assert_eq!(traces(&Bytes::new(), 16), Split::default());
 }
+
+#[test]
+fn rejected_spans_can_be_kept_in_a_part_of_their_own() {
+    let decode = |part: &Part| ExportTraceServiceRequest::decode(part.value.clone()).unwrap();
+    let split = traces_keeping(&request(&[7, 0, 7, 0]), 1);
+    assert_eq!(split.parts.iter().map(|part| (part.partition, part.items)).collect::<Vec<_>>(), [(0, 2), (1, 2)]);
+    assert_eq!((split.rejected, split.reason), (2, Some(InvalidId::Zero { field: "trace_id" })));
+    assert_eq!(decode(&split.parts[0]), decode(&Part { partition: 0, value: request(&[7, 7]), items: 2 }));
+    assert_eq!(decode(&split.parts[1]), decode(&Part { partition: 1, value: request(&[0, 0]), items: 2 }));
+    let good = request(&[3, 4, 5, 3, 8]);
+    assert_eq!(traces_keeping(&good, 4), traces(&good, 4));
+    let bad = request(&[0]);
+    assert_eq!(traces_keeping(&bad, 4).parts[0].value.as_ptr(), bad.as_ptr(), "not copied");
+}

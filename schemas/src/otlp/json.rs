@@ -10,34 +10,32 @@
 //! the Collector: strings are read as bytes, where the parser lets them through.
 
 mod tables;
-pub(super) mod wire;
+mod wire;
 
 use std::fmt;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
-use afflux_schemas::wire::put_len_field;
+use crate::lenient::base64;
+use crate::wire::{put_len_field, put_message_field};
 use tables::{Field, Kind, Message};
 
 /// The protobuf of a JSON `ExportTraceServiceRequest`.
 ///
 /// Allocates [`room`] bytes at once; the error says line and column.
-pub(super) fn traces(text: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+pub fn traces(text: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     transcode(text, &tables::EXPORT_TRACES)
 }
 
 /// The protobuf of a JSON `ExportLogsServiceRequest`; otherwise as [`traces`].
-pub(super) fn logs(text: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+pub fn logs(text: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
     transcode(text, &tables::EXPORT_LOGS)
 }
 
 /// Bytes that the protobuf of a text of that length may take.
 ///
 /// The one value that grows is a negative enum: `{"kind":-1},` is 12 bytes of text and 13 of protobuf.
-pub(super) const fn room(text: usize) -> usize {
+pub const fn room(text: usize) -> usize {
     text + text / 8
 }
 
@@ -222,7 +220,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         let field = self.field;
         match field.kind {
             Kind::Hex => self.bytes(&unhex(text).ok_or_else(|| wrong(field))?),
-            Kind::Base64 => self.bytes(&unbase64(text).ok_or_else(|| wrong(field))?),
+            Kind::Base64 => self.bytes(&base64(text).ok_or_else(|| wrong(field))?),
             Kind::Enum(names) => self.integer(names(text).ok_or_else(|| wrong(field))?.into())?,
             Kind::Double => self.double(text.parse().map_err(|_| wrong(field))?)?,
             Kind::Int64 | Kind::Uint32 | Kind::Fixed32 | Kind::Fixed64 => match text.parse::<i128>() {
@@ -240,7 +238,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         let Kind::Message(message) = self.field.kind else {
             return Err(A::Error::invalid_type(Unexpected::Map, &self));
         };
-        wire::message_field(self.out, self.field.number, |out| Body { message, out }.visit_map(map))
+        put_message_field(self.out, self.field.number, |out| Body { message, out }.visit_map(map))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -266,7 +264,7 @@ impl<'de> DeserializeSeed<'de> for Element<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         let Self { field, message, out } = self;
-        wire::message_field(out, field.number, |out| Body { message, out }.deserialize(deserializer))
+        put_message_field(out, field.number, |out| Body { message, out }.deserialize(deserializer))
     }
 }
 
@@ -341,15 +339,6 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
-}
-
-fn unbase64(text: &str) -> Option<Vec<u8>> {
-    const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true);
-    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
-    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
-    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()
 }
 
 #[cfg(test)]
