@@ -11,7 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
-use crate::contract::PartitionLag;
+use super::config::READERS;
+use crate::contract::{PartitionLag, Start};
 use crate::error::BusError;
 use crate::record::{Cleanup, PartitionId, TopicSpec};
 
@@ -124,6 +125,45 @@ impl Admin {
                     partition,
                 })
                 .collect())
+        })
+        .await?
+    }
+
+    /// Where to begin in partitions that exist, and where each ends now, open and aborted transactions included.
+    pub(super) async fn ranges(
+        &self,
+        partitions: Vec<PartitionId>,
+        from: Start,
+    ) -> Result<Vec<(PartitionId, std::ops::Range<u64>)>, BusError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (observer, shared) = (self.observer(READERS)?, Arc::clone(&self.shared));
+        blocking(move || {
+            let ask = |offset| {
+                let list = offset_list(partitions.iter().map(|partition| (partition, offset)))?;
+                let answer = observer.offsets_for_times(list, shared.config.timeout);
+                offsets(&answer.map_err(|error| shared.unanswered("offsets of a topic", &error))?)
+            };
+            let (oldest, end) = (ask(RawOffset::Beginning)?, ask(RawOffset::End)?);
+            let since = match &from {
+                // No record is so late: from the end on.
+                Start::Timestamp(time) => Some(ask(RawOffset::Offset(*time))?),
+                _ => None,
+            };
+            let range = |partition: &PartitionId| {
+                let unknown = || BusError::UnknownPartition(partition.clone());
+                let (oldest, end) = oldest.get(partition).zip(end.get(partition)).ok_or_else(unknown)?;
+                let start = match (&from, &since) {
+                    (Start::Offsets(offsets), _) => {
+                        offsets.get(partition).map_or(*oldest, |offset| *oldest.max(offset))
+                    }
+                    (_, Some(since)) => since.get(partition).copied().unwrap_or(*end),
+                    _ => *oldest,
+                };
+                Ok((partition.clone(), start..*end))
+            };
+            partitions.iter().map(range).collect()
         })
         .await?
     }

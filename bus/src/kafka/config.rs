@@ -12,6 +12,9 @@ use crate::error::BusError;
 /// Room for keys, headers and framing that Kafka counts and [`crate::Record::size`] does not.
 const FRAMING_BYTES: usize = 64 * 1024;
 
+/// Group name of readers that have no group.
+pub(super) const READERS: &str = "afflux-readers";
+
 /// librdkafka settings that this bus decides, so that its promises hold. Others are passed through.
 const OWNED: &[&str] = &[
     "acks",
@@ -218,6 +221,14 @@ impl KafkaConfig {
             // A full queue is looked at again this soon; librdkafka's own second would leave it empty for most of it.
             .set("fetch.queue.backoff.ms", "5");
         self.with_options(config)
+    }
+
+    /// Settings of a reader without a group. The client needs the name of one all the same; nothing is kept under it.
+    pub(super) fn reader(&self, fetch_bytes: usize) -> ClientConfig {
+        let mut config = self.consumer(&ConsumerConfig { fetch_bytes, ..ConsumerConfig::new(READERS, []) });
+        // The end is told even where aborted transactions or compaction have left nothing before it.
+        config.set("enable.partition.eof", "true");
+        config
     }
 
     /// Settings of a client that only asks for the offsets of a group, without joining it.

@@ -1,15 +1,17 @@
-//! Outputs and offsets in one transaction.
+//! Outputs and offsets in one transaction, or records alone.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
 
-use super::client::Shared;
+use super::client::{Shared, blocking};
 use super::error::is_fenced;
-use super::producer::{Call, Native, enqueue, native};
+use super::producer::{Call, KafkaProducer, Native, enqueue, native};
+use crate::contract::Transactional;
 use crate::error::{BusError, ErrorClass};
 use crate::record::Record;
 
@@ -85,6 +87,34 @@ impl Transactor {
         Err(self.start_over(error.as_ref(), &call))
     }
 
+    /// Publishes records, all or none, without offsets. After an error that is not permanent this transactor is of no
+    /// use any more: it does not take its id back.
+    pub(super) fn run_alone(&mut self, records: &[Record]) -> Result<(), BusError> {
+        let shared = Arc::clone(&self.shared);
+        let (timeout, fail) = (shared.config.timeout, shared.operation("transaction"));
+        let producer = self.native.as_ref().ok_or(BusError::Closed)?;
+        let (call, _) = Call::new(records.len(), None);
+        let outcome = producer.begin_transaction().and_then(|()| {
+            enqueue(producer, records, &call, &shared);
+            if call.has_failed() {
+                Ok(Attempt::Refused)
+            } else {
+                producer.commit_transaction(timeout).map(|()| Attempt::Committed)
+            }
+        });
+        let error = match outcome {
+            Ok(Attempt::Committed) => return Ok(()),
+            Ok(Attempt::Refused) => None,
+            Err(error) => Some(fail.kafka_error(&error)),
+        };
+        // Records that can never be written fail the commit before it is sent; the abort is the owner's alone.
+        if !matches!(error, Some(BusError::Fenced { .. })) && call.has_failed() {
+            producer.abort_transaction(timeout).map_err(|error| fail.kafka_error(&error))?;
+            call.result()?;
+        }
+        Err(error.unwrap_or(BusError::Closed))
+    }
+
     /// Destroys the producer, and with it the transaction or the doubt about it.
     fn start_over(&mut self, error: Option<&KafkaError>, call: &Call) -> Failure {
         self.native = None;
@@ -106,6 +136,48 @@ impl Transactor {
             Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
             _ => hopeless.unwrap_or(BusError::Restarted { reason }),
         })
+    }
+}
+
+/// See [`Transactional`].
+pub(super) struct KafkaTransactional {
+    shared: Arc<Shared>,
+    producer: Arc<KafkaProducer>,
+    /// Gone after a transaction of unknown outcome.
+    transactor: Option<Transactor>,
+}
+
+impl KafkaTransactional {
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        producer: Arc<KafkaProducer>,
+        id: Arc<str>,
+    ) -> Result<Self, BusError> {
+        let mut transactor = Transactor::new(Arc::clone(&shared), &id);
+        let transactor = blocking(move || transactor.settle().map(|()| transactor)).await??;
+        Ok(Self { shared, producer, transactor: Some(transactor) })
+    }
+}
+
+#[async_trait]
+impl Transactional for KafkaTransactional {
+    async fn transact(&mut self, records: Vec<Record>) -> Result<(), BusError> {
+        self.shared.check_open()?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.producer.check(&records).await?;
+        let over =
+            || BusError::Fenced { reason: "an earlier transaction of this owner failed; open the id anew".into() };
+        let mut transactor = self.transactor.take().ok_or_else(over)?;
+        let (result, transactor) = blocking(move || (transactor.run_alone(&records), transactor)).await?;
+        if result.as_ref().map_or_else(|error| error.class() == ErrorClass::Permanent, |()| true) {
+            self.transactor = Some(transactor);
+        } else {
+            // Its end waits for its thread.
+            tokio::task::spawn_blocking(move || drop(transactor));
+        }
+        result
     }
 }
 

@@ -6,15 +6,19 @@ use std::time::{Duration, Instant};
 use afflux_bus::conformance::Subject;
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{
-    Bus, BusError, Cleanup, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, Record, TopicSpec,
+    Bus, BusError, Cleanup, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, ReaderConfig, ReaderEvent,
+    Record, TopicSpec,
 };
 use afflux_tests::kafka::KafkaServer;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 /// Small, so that topics limited by size have segments of a megabyte.
 const MAX_RECORD_BYTES: usize = 512 * 1024;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Kafka {
     brokers: String,
@@ -182,5 +186,44 @@ async fn a_group_that_stands_behind_the_end_of_the_log_is_told_so() {
     let told = told.to_string();
     assert!(told.contains("truncated/0 ends at offset 100") && told.contains("stands at 1000"), "{told}");
     consumer.close().await;
+    bus.close().await;
+}
+
+/// What was committed behind a transaction that is still open is not visible yet, but was committed: a reader waits for
+/// it, or an operator who has just taken an id over would miss what the former owner wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_complete_only_behind_what_was_open_when_it_began() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let bus = KafkaBus::connect(config(&brokers)).await.expect("a bus");
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    let name: Arc<str> = "open-transaction".into();
+    bus.create_topics(&[TopicSpec { name: Arc::clone(&name), partitions: 1, cleanup }]).await.expect("a topic");
+    let raw: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .set("transactional.id", "open-transaction-raw")
+        .create()
+        .expect("a producer");
+    raw.init_transactions(PATIENCE).expect("an id");
+    raw.begin_transaction().expect("a transaction");
+    raw.send(BaseRecord::<(), str>::to(&name).payload("open").partition(0)).expect("queued");
+    raw.flush(PATIENCE).expect("written");
+    let committed = Record {
+        to: PartitionId::new(Arc::clone(&name), 0),
+        key: None,
+        value: Some("committed".into()),
+        timestamp_ms: 1,
+        headers: Headers::new(),
+    };
+    let mut writer = bus.transactional("open-transaction-writer".into()).await.expect("an id");
+    writer.transact(vec![committed]).await.expect("a commit");
+
+    let mut reader = bus.reader(ReaderConfig::new([name])).await.expect("a reader");
+    let early = tokio::time::timeout(Duration::from_millis(500), reader.next()).await;
+    assert!(early.is_err(), "it cannot know yet: {early:?}");
+    raw.abort_transaction(PATIENCE).expect("an abort");
+    let ReaderEvent::Records(records) = reader.next().await.expect("an event") else { panic!("no record") };
+    assert_eq!(records.iter().map(|r| r.value.as_deref()).collect::<Vec<_>>(), [Some(&b"committed"[..])]);
+    assert!(matches!(reader.next().await, Ok(ReaderEvent::CaughtUp(_))));
+    assert_eq!(reader.next().await.expect("an event"), ReaderEvent::Complete);
     bus.close().await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use afflux_bus::{Offset, PartitionLag, Producer};
+use afflux_bus::{Offset, PartitionLag, Producer, Reader, ReaderConfig, Transactional};
 
 use super::*;
 
@@ -41,6 +41,14 @@ impl Bus for Flaky {
 
     async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
         Ok(Box::new(Member { inner: self.inner.consumer(config).await?, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn reader(&self, config: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        self.inner.reader(config).await
+    }
+
+    async fn transactional(&self, id: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
+        self.inner.transactional(id).await
     }
 
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
