@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afflux_bus::Received;
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::{canonical, split, validate};
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
+use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE};
 use bytes::Bytes;
 
 use crate::chain::Envelope;
@@ -40,8 +40,8 @@ impl Refused {
     }
 }
 
-/// Headers that an envelope replaces by what it knows better.
-const OWN_HEADERS: [&str; 3] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE];
+/// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
+const OWN_HEADERS: [&str; 5] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
 
 /// Makes envelopes of one record, each of one cluster.
 ///

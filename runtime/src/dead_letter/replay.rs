@@ -1,0 +1,180 @@
+//! Resolving dead letters: what is replayed or dropped, and that it is, in one transaction.
+
+use afflux_bus::{BusError, ErrorClass, PartitionId, Producer, Received, Record, Transactional};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use super::desk::{Count, DeadLetters, DeskError, Entry, next, tell};
+use super::letter::{Letter, State, resolution};
+use super::now_ms;
+use super::select::Selection;
+
+/// Bytes and dead letters of one transaction at most, unless one is larger by itself.
+const BATCH_BYTES: usize = 4 << 20;
+const BATCH_LETTERS: usize = 500;
+
+/// What to do with dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Act {
+    /// Send them back through the component that refused them.
+    Replay,
+    /// Forget them.
+    Drop,
+}
+
+/// A dead letter and what is to be written for it.
+struct Item {
+    letter: Letter,
+    records: Vec<Record>,
+}
+
+impl Item {
+    fn size(&self) -> usize {
+        self.records.iter().map(Record::size).sum()
+    }
+}
+
+/// An operator at work, the only one.
+struct Work<'a> {
+    desk: &'a DeadLetters,
+    act: Act,
+    owner: Box<dyn Transactional>,
+    producer: std::sync::Arc<dyn Producer>,
+    out: &'a mpsc::Sender<Entry>,
+    batch: Vec<Item>,
+    count: Count,
+}
+
+impl DeadLetters {
+    /// Replays or drops every selected open dead letter, tells each once it is done, and a
+    /// [`Summary`](super::Summary).
+    ///
+    /// None is replayed twice, whatever ends this and whoever does the same at the same time: what is written back and
+    /// the note that it was are one transaction, and the transactional id is taken over before the notes are read.
+    pub async fn resolve(&self, act: Act, selection: &Selection, out: &mpsc::Sender<Entry>) -> Result<(), DeskError> {
+        let selection = Selection { all: false, ..selection.clone() };
+        let owner = self.bus.transactional(std::sync::Arc::clone(&self.transactional_id)).await?;
+        let known = self.known().await?;
+        let producer = self.bus.producer().await?;
+        let count = Count::new(&selection);
+        let mut work = Work { desk: self, act, owner, producer, out, batch: Vec::new(), count };
+        let mut reader = self.open().await?;
+        while let Some(records) = next(&mut *reader).await? {
+            for record in records {
+                if let Some(letter) = known.letter(&record)
+                    && work.count.takes(&selection, &letter)
+                {
+                    work.take(letter, record).await?;
+                }
+            }
+        }
+        work.write().await?;
+        tell(out, Entry::Summary(work.count.summary)).await
+    }
+}
+
+impl Work<'_> {
+    async fn take(&mut self, letter: Letter, record: Received) -> Result<(), DeskError> {
+        let state = match self.act {
+            Act::Replay => State::Replayed,
+            Act::Drop => State::Dropped,
+        };
+        let note = resolution(&self.desk.topic, letter.id, state, now_ms());
+        let mut item = Item { letter, records: vec![note] };
+        if self.act == Act::Replay {
+            match self.original(&item.letter, record).await? {
+                Ok(back) => item.records.push(back),
+                Err(error) => return self.leave(item.letter, error).await,
+            }
+        }
+        let bytes: usize = self.batch.iter().map(Item::size).sum();
+        if !self.batch.is_empty() && (bytes + item.size() > BATCH_BYTES || self.batch.len() >= BATCH_LETTERS) {
+            self.write().await?;
+        }
+        self.batch.push(item);
+        Ok(())
+    }
+
+    /// What is to be sent back, or why that cannot be.
+    async fn original(&self, letter: &Letter, record: Received) -> Result<Result<Record, String>, BusError> {
+        let partitions = match self.producer.partitions(&letter.topic).await {
+            Ok(partitions) => partitions.max(1),
+            Err(error @ BusError::UnknownTopic { .. }) => return Ok(Err(error.to_string())),
+            Err(error) => return Err(error),
+        };
+        let original = if letter.left_out {
+            let at = PartitionId::new(letter.topic.as_str(), letter.partition);
+            let kept = self.desk.record(at, letter.offset).await?;
+            let same = |kept: &Received| {
+                let bytes = kept.value.as_ref().map_or(0, bytes::Bytes::len) as u64;
+                kept.timestamp_ms == letter.timestamp_ms && bytes == letter.bytes
+            };
+            match kept.filter(same) {
+                Some(kept) => kept,
+                None => {
+                    let Letter { topic, partition, offset, bytes, .. } = letter;
+                    let place = format!("{topic}/{partition} at {offset}");
+                    return Ok(Err(format!("its {bytes} bytes were not kept, and are not in {place} any more")));
+                }
+            }
+        } else {
+            record
+        };
+        Ok(Ok(letter.replayed(original, letter.partition % partitions)))
+    }
+
+    async fn leave(&mut self, letter: Letter, error: String) -> Result<(), DeskError> {
+        self.count.summary.left += 1;
+        tell(self.out, Entry::Left { letter, error }).await
+    }
+
+    /// Writes the batch. Where the bus refuses some of it for good, each letter of it goes alone.
+    async fn write(&mut self) -> Result<(), DeskError> {
+        let batch = std::mem::take(&mut self.batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let records = batch.iter().flat_map(|item| item.records.iter().cloned()).collect();
+        match self.transact(records).await? {
+            None => self.done(batch).await,
+            Some(_) if batch.len() > 1 => {
+                for item in batch {
+                    match self.transact(item.records.clone()).await? {
+                        None => self.done(vec![item]).await?,
+                        Some(refused) => self.leave(item.letter, refused).await?,
+                    }
+                }
+                Ok(())
+            }
+            Some(refused) => {
+                for item in batch {
+                    self.leave(item.letter, refused.clone()).await?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes records, or says why they never can be.
+    async fn transact(&mut self, records: Vec<Record>) -> Result<Option<String>, DeskError> {
+        match self.owner.transact(records).await {
+            Ok(()) => Ok(None),
+            Err(BusError::Fenced { .. }) => Err(DeskError::TakenOver),
+            Err(error) if error.class() == ErrorClass::Permanent => Ok(Some(error.to_string())),
+            Err(error) => Err(DeskError::Unknown(error)),
+        }
+    }
+
+    async fn done(&mut self, batch: Vec<Item>) -> Result<(), DeskError> {
+        for Item { mut letter, .. } in batch {
+            letter.state = match self.act {
+                Act::Replay => State::Replayed,
+                Act::Drop => State::Dropped,
+            };
+            self.count.summary.done += 1;
+            tell(self.out, Entry::Letter(letter)).await?;
+        }
+        Ok(())
+    }
+}
