@@ -1,6 +1,7 @@
 //! Reading the dead-letter topic.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use afflux_bus::{Bus, BusError, PartitionId, Reader, ReaderConfig, ReaderEvent, Received};
@@ -8,6 +9,7 @@ use afflux_schemas::topics::Topics;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
+use super::Act;
 use super::letter::{self, Letter, LetterId, Shown, State};
 use super::select::Selection;
 
@@ -21,6 +23,12 @@ pub struct DeadLetters {
     pub(super) topic: Arc<str>,
     /// Id of every transaction that resolves dead letters, so that there is one operator at a time.
     pub(super) transactional_id: Arc<str>,
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters").field("topic", &self.topic).finish_non_exhaustive()
+    }
 }
 
 /// What an operation says, one after the other; the last is a summary or an error.
@@ -135,6 +143,23 @@ impl DeadLetters {
             }
         }
         tell(out, Entry::Summary(count.summary)).await
+    }
+
+    /// Does what is asked for in a task of its own, and tells what comes of it. The task ends once nobody listens.
+    pub fn start(&self, act: Option<Act>, selection: Selection) -> mpsc::Receiver<Entry> {
+        let (out, entries) = mpsc::channel(64);
+        let desk = self.clone();
+        tokio::spawn(async move {
+            let result = match act {
+                None => desk.list(&selection, &out).await,
+                Some(act) => desk.resolve(act, &selection, &out).await,
+            };
+            if let Err(error) = result {
+                // Nobody listens where that fails.
+                let _ = out.send(Entry::Failed(error.to_string())).await;
+            }
+        });
+        entries
     }
 
     /// One dead letter with everything that it holds; `None` where there is none of that id.

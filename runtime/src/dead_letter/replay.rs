@@ -1,10 +1,13 @@
 //! Resolving dead letters: what is replayed or dropped, and that it is, in one transaction.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use afflux_bus::{BusError, ErrorClass, PartitionId, Producer, Received, Record, Transactional};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use super::desk::{Count, DeadLetters, DeskError, Entry, next, tell};
+use super::desk::{Count, DeadLetters, DeskError, Entry, Known, next, tell};
 use super::letter::{Letter, State, resolution};
 use super::now_ms;
 use super::select::Selection;
@@ -27,6 +30,18 @@ pub enum Act {
 struct Item {
     letter: Letter,
     records: Vec<Record>,
+    refusal: Option<u64>,
+}
+
+/// Names what was refused, where the same may have been published again: sinks are sure of their dead letters only
+/// by writing them at least once. What processors refuse is written once, in their transactions.
+fn refusal(letter: &Letter, record: &Received) -> Option<u64> {
+    let Letter { component, attempts, topic, partition, offset, timestamp_ms, bytes, .. } = letter;
+    component.starts_with("sinks.").then(|| {
+        let mut hasher = DefaultHasher::new();
+        (component, attempts, topic, partition, offset, timestamp_ms, bytes, &record.value).hash(&mut hasher);
+        hasher.finish()
+    })
 }
 
 impl Item {
@@ -43,6 +58,8 @@ struct Work<'a> {
     producer: std::sync::Arc<dyn Producer>,
     out: &'a mpsc::Sender<Entry>,
     batch: Vec<Item>,
+    /// What has been replayed, of components that may publish a dead letter again. 16 bytes each.
+    replayed: HashSet<u64>,
     count: Count,
 }
 
@@ -57,8 +74,9 @@ impl DeadLetters {
         let owner = self.bus.transactional(std::sync::Arc::clone(&self.transactional_id)).await?;
         let known = self.known().await?;
         let producer = self.bus.producer().await?;
+        let replayed = if act == Act::Replay { self.replayed(&known).await? } else { HashSet::new() };
         let count = Count::new(&selection);
-        let mut work = Work { desk: self, act, owner, producer, out, batch: Vec::new(), count };
+        let mut work = Work { desk: self, act, owner, producer, out, batch: Vec::new(), replayed, count };
         let mut reader = self.open().await?;
         while let Some(records) = next(&mut *reader).await? {
             for record in records {
@@ -72,6 +90,17 @@ impl DeadLetters {
         work.write().await?;
         tell(out, Entry::Summary(work.count.summary)).await
     }
+
+    /// What has been replayed already, whichever of its dead letters was.
+    async fn replayed(&self, known: &Known) -> Result<HashSet<u64>, BusError> {
+        let (mut replayed, mut reader) = (HashSet::new(), self.open().await?);
+        while let Some(records) = next(&mut *reader).await? {
+            let letters = records.iter().filter_map(|record| Some((known.letter(record)?, record)));
+            let done = letters.filter(|(letter, _)| letter.state == State::Replayed);
+            replayed.extend(done.filter_map(|(letter, record)| refusal(&letter, record)));
+        }
+        Ok(replayed)
+    }
 }
 
 impl Work<'_> {
@@ -81,8 +110,13 @@ impl Work<'_> {
             Act::Drop => State::Dropped,
         };
         let note = resolution(&self.desk.topic, letter.id, state, now_ms());
-        let mut item = Item { letter, records: vec![note] };
-        if self.act == Act::Replay {
+        let refusal = refusal(&letter, &record).filter(|_| self.act == Act::Replay);
+        let mut item = Item { letter, records: vec![note], refusal };
+        if refusal.is_some() && self.batch.iter().any(|other| other.refusal == refusal) {
+            self.write().await?;
+        }
+        let again = refusal.is_some_and(|refusal| self.replayed.contains(&refusal));
+        if self.act == Act::Replay && !again {
             match self.original(&item.letter, record).await? {
                 Ok(back) => item.records.push(back),
                 Err(error) => return self.leave(item.letter, error).await,
@@ -97,7 +131,7 @@ impl Work<'_> {
     }
 
     /// What is to be sent back, or why that cannot be.
-    async fn original(&self, letter: &Letter, record: Received) -> Result<Result<Record, String>, BusError> {
+    async fn original(&mut self, letter: &Letter, record: Received) -> Result<Result<Record, String>, BusError> {
         let partitions = match self.producer.partitions(&letter.topic).await {
             Ok(partitions) => partitions.max(1),
             Err(error @ BusError::UnknownTopic { .. }) => return Ok(Err(error.to_string())),
@@ -167,7 +201,8 @@ impl Work<'_> {
     }
 
     async fn done(&mut self, batch: Vec<Item>) -> Result<(), DeskError> {
-        for Item { mut letter, .. } in batch {
+        for Item { mut letter, refusal, .. } in batch {
+            self.replayed.extend(refusal);
             letter.state = match self.act {
                 Act::Replay => State::Replayed,
                 Act::Drop => State::Dropped,

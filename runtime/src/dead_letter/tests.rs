@@ -248,3 +248,17 @@ async fn of_two_operators_one_is_told_and_nothing_is_replayed_twice() {
     assert!(beaten <= 1);
     assert_eq!(world.read(SOURCE).await.len(), 1200);
 }
+
+#[tokio::test]
+async fn what_a_sink_published_again_is_replayed_once() {
+    let world = world().await;
+    let letter = |n, value| letter_of(&refused(0, n, value), "sinks.parquet", "malformed", 10);
+    world.send(vec![letter(1, "a"), letter(1, "a"), letter(2, "b"), letter(2, "b"), letter(1, "other")]).await;
+    let only = Selection { ids: vec!["0:3".parse().unwrap()], ..Selection::default() };
+    world.resolve(Act::Replay, only).await.1.unwrap();
+    let (entries, result) = world.resolve(Act::Replay, Selection::default()).await;
+    result.unwrap();
+    assert_eq!(summary(&entries).done, 4);
+    let values: Vec<_> = world.read(SOURCE).await.into_iter().map(|record| record.value.unwrap()).collect();
+    assert_eq!(values, ["b", "a", "other"]);
+}

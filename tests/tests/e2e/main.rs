@@ -3,6 +3,7 @@
 mod bad_input;
 mod bus_kafka;
 mod bus_local;
+mod dead_letters;
 mod kafka_pipeline;
 mod kill;
 mod real_clients;

@@ -117,6 +117,7 @@ struct Running {
     bus: Arc<dyn Bus>,
     plan: Arc<Plan>,
     health: HealthTable,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), ComponentError>>,
 }
@@ -126,15 +127,16 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let (bus, plan) = (bus(dir.path()).await, Arc::new(plan));
         let (health, shutdown) = (HealthTable::default(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new());
         let context = Context {
             bus: Arc::new(Flaky { inner: bus.clone(), plan: plan.clone() }),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
             health: health.component(NAME),
             shutdown: shutdown.clone(),
         };
         let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
         let task = tokio::spawn(Box::new(stage).run(context));
-        Self { _dir: dir, bus, plan, health, shutdown, task }
+        Self { _dir: dir, bus, plan, health, metrics, shutdown, task }
     }
 
     async fn until(&self, what: &str, is: impl Fn(&State) -> bool) {
@@ -184,4 +186,21 @@ async fn an_outage_is_shown_until_the_bus_answers_again_and_loses_nothing() {
     stage.plan.down.store(false, Ordering::Relaxed);
     stage.until("over", |state| *state == State::Ready).await;
     assert_eq!(stage.stop().await, ["afflux.ingest.spans/1/0-0"]);
+}
+
+#[tokio::test]
+async fn a_dead_letter_counts_once_its_transaction_is_committed_however_often_that_is_tried() {
+    let stage = Running::start(Plan { fences: Mutex::new(2), ..Plan::default() }).await;
+    publish(&stage.bus, 0, Bytes::from_static(b"\x0a\xffnonsense")).await;
+    let metrics = Arc::clone(&stage.metrics);
+    let waiting = async {
+        while !metrics.encode().contains("dead_letters_total") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), waiting).await.unwrap();
+    assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"malformed\"} 1"));
+    let bus = Arc::clone(&stage.bus);
+    assert_eq!(read(&bus, Topics::default().dead_letters()).await.len(), 1, "counted, so committed");
+    stage.stop().await;
 }
