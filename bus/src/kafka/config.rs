@@ -228,6 +228,8 @@ impl KafkaConfig {
         let mut config = self.consumer(&ConsumerConfig { fetch_bytes, ..ConsumerConfig::new(READERS, []) });
         // The end is told even where aborted transactions or compaction have left nothing before it.
         config.set("enable.partition.eof", "true");
+        // A broker holds an empty answer, and so the news of an end, back for this long.
+        config.set("fetch.wait.max.ms", "100");
         config
     }
 

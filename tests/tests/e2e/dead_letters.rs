@@ -1,14 +1,18 @@
 //! What cannot be delivered: kept, listed, replayed once through the component that refused it, or dropped.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{
-    Bus, Cleanup, Headers, LocalBus, LocalConfig, PartitionId, ReaderConfig, ReaderEvent, Received, Record, TopicSpec,
+    Bus, Cleanup, Generation, Headers, LocalBus, LocalConfig, PartitionId, ReaderConfig, ReaderEvent, Received, Record,
+    TopicSpec,
 };
+use afflux_runtime::dead_letter::{Refusal, dead_letter, now_ms};
 use afflux_schemas::topics::{HEADER_CLUSTER, Topics};
 use afflux_tests::afflux::{Afflux, Options, run};
 use afflux_tests::kafka::KafkaServer;
@@ -19,6 +23,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -274,4 +279,60 @@ async fn on_kafka_poison_is_kept_and_goes_back_once() -> anyhow::Result<()> {
     let Some(kafka) = KafkaServer::shared() else { return Ok(()) };
     let dir = tempfile::tempdir()?;
     poison_is_kept_and_goes_back_once(Place::Kafka(kafka, "poison"), dir.path()).await
+}
+
+/// Operators that are killed, and two at a time: what was refused goes back once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_kafka_nothing_goes_back_twice_however_operators_end() -> anyhow::Result<()> {
+    const LETTERS: u64 = 6_000;
+    let Some(kafka) = KafkaServer::shared() else { return Ok(()) };
+    let dir = tempfile::tempdir()?;
+    let place = Place::Kafka(kafka, "operators");
+    let (bus, topics) = (place.open().await?, place.topics());
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    let spec = |name: String| TopicSpec { name: name.into(), partitions: 2, cleanup };
+    bus.create_topics(&[spec(topics.ingest_spans()), spec(topics.dead_letters())]).await?;
+    let letters = (0..LETTERS).map(|offset| {
+        let Record { to, key, value, timestamp_ms, headers } =
+            record(&topics.ingest_spans(), Some(offset.to_string().into()), b"eu");
+        let from = PartitionId { partition: (offset % 2) as u32, ..to };
+        let refused = Received { from, generation: Generation(0), offset, timestamp_ms, key, value, headers };
+        let refusal = Refusal { component: "processors", reason: "malformed", error: "by a test", time_ms: now_ms() };
+        dead_letter(&refused, topics.dead_letters().into(), 2, refusal)
+    });
+    bus.producer().await?.send(letters.collect()).await?;
+
+    let config = dir.path().join("operator.yaml");
+    std::fs::write(&config, format!("{}\nlog: {{level: error}}\n", place.yaml()))?;
+    let operator = || {
+        let mut command = Command::new(afflux_tests::afflux::binary()?);
+        command.args(["dead-letters", "replay", "--everything", "--yes", "-c"]).arg(&config);
+        anyhow::Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?)
+    };
+    let seed: u64 = rand::random();
+    eprintln!("seed {seed}");
+    let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+    for _ in 0..4 {
+        let mut killed = operator()?;
+        let lines = BufReader::new(killed.stdout.take().context("a pipe")?).lines();
+        // It goes on while the lines are read: anywhere in a transaction.
+        lines.take(random.random_range(1..700)).try_for_each(|line| line.map(drop))?;
+        killed.kill()?;
+        killed.wait()?;
+    }
+    let midway = everything(&*bus, topics.ingest_spans()).await?.len() as u64;
+    assert!((1..LETTERS).contains(&midway), "{midway} were replayed before the last operators began");
+    let [one, other] = [operator()?, operator()?].map(Child::wait_with_output);
+    let ended = [one?.status.code(), other?.status.code()];
+    assert!(ended.iter().all(|code| [Some(0), Some(1)].contains(code)), "{ended:?}");
+    assert!(operator()?.wait_with_output()?.status.success());
+
+    let mut back: Vec<u64> = Vec::new();
+    for record in everything(&*bus, topics.ingest_spans()).await? {
+        back.push(std::str::from_utf8(&record.value.context("a value")?)?.parse()?);
+    }
+    back.sort_unstable();
+    assert_eq!(back, (0..LETTERS).collect::<Vec<_>>());
+    bus.close().await;
+    Ok(())
 }
