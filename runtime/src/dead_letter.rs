@@ -34,6 +34,9 @@ pub const HEADER_REASON: &str = "afflux-dead-letter-reason";
 /// Why, in full.
 pub const HEADER_ERROR: &str = "afflux-dead-letter-error";
 
+/// Time of the refused record, in milliseconds since the Unix epoch. The dead letter's own is that of the refusal, so
+/// that retention keeps one of an old record as long as any.
+pub const HEADER_TIMESTAMP: &str = "afflux-dead-letter-timestamp";
 /// When it was refused, in milliseconds since the Unix epoch.
 pub const HEADER_TIME: &str = "afflux-dead-letter-time";
 /// How often the component has tried: 1, and one more with every replay.
@@ -94,13 +97,14 @@ pub fn dead_letter(record: &Received, topic: Arc<str>, partitions: u32, refusal:
     headers.push(HEADER_COMPONENT, refusal.component.to_owned());
     headers.push(HEADER_REASON, refusal.reason.to_owned());
     headers.push(HEADER_ERROR, refusal.error.to_owned());
+    headers.push(HEADER_TIMESTAMP, record.timestamp_ms.to_string());
     headers.push(HEADER_TIME, refusal.time_ms.to_string());
     headers.push(HEADER_DEAD_ATTEMPTS, attempts.to_string());
     Record {
         to: PartitionId { topic, partition: record.from.partition % partitions },
         key: record.key.clone(),
         value: record.value.clone(),
-        timestamp_ms: record.timestamp_ms,
+        timestamp_ms: refusal.time_ms,
         headers,
     }
 }

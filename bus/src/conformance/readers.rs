@@ -147,16 +147,18 @@ pub async fn the_last_owner_of_an_id_writes(subject: &dyn Subject) {
     assert_eq!(numbers(&*bus, ReaderConfig::new([topic]), 1).await, [0, 1, 3, 3, 4]);
 }
 
-/// Too large, or for no partition: nothing is written, and the owner goes on.
+/// Too large, or for no partition: nothing is written, and who opens the id anew goes on.
 pub async fn a_refused_transaction_without_offsets_leaves_nothing(subject: &dyn Subject) {
     let bus = subject.open().await;
-    let topic = topic(&*bus, "alone", 1, KEEP).await;
-    let mut writer = bus.transactional(unique("alone-id")).await.expect("an id");
+    let (topic, id) = (topic(&*bus, "alone", 1, KEEP).await, unique("alone-id"));
+    let mut writer = bus.transactional(Arc::clone(&id)).await.expect("an id");
     let large = numbered(&topic, 0, 1, subject.max_record_bytes() + 1);
     let refused = writer.transact(vec![numbered(&topic, 0, 0, 8), large]).await;
     assert!(matches!(refused, Err(BusError::TooLarge { .. })), "{refused:?}");
+    let mut writer = bus.transactional(Arc::clone(&id)).await.expect("an id");
     let refused = writer.transact(vec![numbered(&topic, 0, 0, 8), numbered(&topic, 7, 1, 8)]).await;
     assert!(matches!(refused, Err(BusError::UnknownPartition(_))), "{refused:?}");
+    let mut writer = bus.transactional(id).await.expect("an id");
     writer.transact(vec![numbered(&topic, 0, 2, 8)]).await.expect("it goes on");
     assert_eq!(numbers(&*bus, ReaderConfig::new([topic]), 1).await, [2]);
 }

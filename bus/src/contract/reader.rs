@@ -81,8 +81,8 @@ pub trait Transactional: Send {
     /// Publishes the records, all or none.
     ///
     /// [`BusError::Fenced`]: the id has a newer owner, and nothing was written. A permanent error such as
-    /// [`BusError::TooLarge`]: nothing was written, and this owner may go on. After any other error, and when the
-    /// future is dropped, the outcome is unknown and later calls answer [`BusError::Fenced`]: open the id anew, and
-    /// read what became of it.
+    /// [`BusError::TooLarge`]: nothing was written. After any other error, and when the future is dropped, the outcome
+    /// is unknown. After every error, later calls may answer [`BusError::Fenced`]: open the id anew, and read what has
+    /// become of it.
     async fn transact(&mut self, records: Vec<Record>) -> Result<(), BusError>;
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -13,9 +14,11 @@ use rdkafka::topic_partition_list::Offset as RawOffset;
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
 use super::config::READERS;
 use crate::contract::{PartitionLag, Start};
-use crate::error::BusError;
+use crate::error::{BusError, ErrorClass};
 use crate::record::{Cleanup, PartitionId, TopicSpec};
 
+/// Pause before a question about partitions without a leader is asked again.
+const LEADER_RETRY: Duration = Duration::from_millis(50);
 /// Segments into which a topic's byte limit is cut: what goes by size goes in such portions.
 const SEGMENTS: u64 = 8;
 /// Kafka's own bounds of a segment: it refuses smaller ones, and larger ones are its default.
@@ -140,10 +143,20 @@ impl Admin {
         }
         let (observer, shared) = (self.observer(READERS)?, Arc::clone(&self.shared));
         blocking(move || {
-            let ask = |offset| {
+            let attempt = |offset| {
                 let list = offset_list(partitions.iter().map(|partition| (partition, offset)))?;
                 let answer = observer.offsets_for_times(list, shared.config.timeout);
                 offsets(&answer.map_err(|error| shared.unanswered("offsets of a topic", &error))?)
+            };
+            // The leader of a new partition may be one that a broker does not know yet.
+            let deadline = Instant::now() + shared.config.timeout;
+            let ask = |offset| loop {
+                match attempt(offset) {
+                    Err(error) if matches!(error.class(), ErrorClass::Transient(_)) && Instant::now() < deadline => {
+                        std::thread::sleep(LEADER_RETRY);
+                    }
+                    answer => return answer,
+                }
             };
             let (oldest, end) = (ask(RawOffset::Beginning)?, ask(RawOffset::End)?);
             let since = match &from {
@@ -214,7 +227,7 @@ pub(super) fn offsets(list: &TopicPartitionList) -> Result<HashMap<PartitionId, 
                 _ => BusError::Other {
                     what: "offset of a partition",
                     reason: format!("{partition}: {error}"),
-                    class: crate::error::ErrorClass::Transient(None),
+                    class: ErrorClass::Transient(None),
                 },
             });
         }

@@ -177,11 +177,7 @@ impl Driver {
         while !self.is_over() {
             match self.is_decided() {
                 Ok(true) => {
-                    let start =
-                        |position: &Position| RawOffset::Offset(i64::try_from(position.next).unwrap_or(i64::MAX));
-                    let list = offset_list(self.positions.iter().map(|p| (&p.partition, start(p))));
-                    let fail = |error: KafkaError| self.shared.operation("start of a reader").kafka_error(&error);
-                    let assigned = list.and_then(|list| self.consumer.assign(&list).map_err(fail));
+                    let assigned = self.assign();
                     self.outbox.extend(assigned.err().map(Err));
                     return self.deliver();
                 }
@@ -325,11 +321,16 @@ impl Driver {
                 return Err(BusError::Other { what: "reading", reason, class: ErrorClass::Fatal });
             }
             *next = (*next).max(*oldest);
-            let (number, to) = (client::raw_partition(partition)?, i64::try_from(*next).unwrap_or(i64::MAX));
-            let sought = self.consumer.seek(&partition.topic, number, RawOffset::Offset(to), QUESTION);
-            sought.map_err(|error| self.shared.operation("going on").kafka_error(&error))?;
         }
-        Ok(())
+        self.assign()
+    }
+
+    /// Starts to fetch at the positions. Only a new assignment does that for a partition whose position was none.
+    fn assign(&self) -> Result<(), BusError> {
+        let start = |position: &Position| RawOffset::Offset(i64::try_from(position.next).unwrap_or(i64::MAX));
+        let list = offset_list(self.positions.iter().map(|p| (&p.partition, start(p))))?;
+        let fail = |error: KafkaError| self.shared.operation("start of a reader").kafka_error(&error);
+        self.consumer.assign(&list).map_err(fail)
     }
 
     /// After signs that no broker is up: asks, and tells the caller when none answers for long.

@@ -87,29 +87,35 @@ impl Transactor {
         Err(self.start_over(error.as_ref(), &call))
     }
 
-    /// Publishes records, all or none, without offsets. After an error that is not permanent this transactor is of no
-    /// use any more: it does not take its id back.
+    /// Publishes records, all or none, without offsets. After an error this transactor is of no use any more: it does
+    /// not take its id back.
     pub(super) fn run_alone(&mut self, records: &[Record]) -> Result<(), BusError> {
         let shared = Arc::clone(&self.shared);
-        let (timeout, fail) = (shared.config.timeout, shared.operation("transaction"));
-        let producer = self.native.as_ref().ok_or(BusError::Closed)?;
+        let timeout = shared.config.timeout;
+        let producer = self.native.take().ok_or(BusError::Closed)?;
         let (call, _) = Call::new(records.len(), None);
         let outcome = producer.begin_transaction().and_then(|()| {
-            enqueue(producer, records, &call, &shared);
+            enqueue(&producer, records, &call, &shared);
             if call.has_failed() {
-                Ok(Attempt::Refused)
-            } else {
-                producer.commit_transaction(timeout).map(|()| Attempt::Committed)
+                return Ok(Attempt::Refused);
             }
+            producer.commit_transaction(timeout).map(|()| Attempt::Committed)
         });
         let error = match outcome {
-            Ok(Attempt::Committed) => return Ok(()),
+            Ok(Attempt::Committed) => {
+                self.native = Some(producer);
+                return Ok(());
+            }
             Ok(Attempt::Refused) => None,
-            Err(error) => Some(fail.kafka_error(&error)),
+            Err(error) => Some(shared.operation("transaction").kafka_error(&error)),
         };
-        // Records that can never be written fail the commit before it is sent; the abort is the owner's alone.
-        if !matches!(error, Some(BusError::Fenced { .. })) && call.has_failed() {
-            producer.abort_transaction(timeout).map_err(|error| fail.kafka_error(&error))?;
+        if let Some(fenced @ BusError::Fenced { .. }) = error {
+            return Err(fenced);
+        }
+        if call.has_failed() {
+            // Records that can never be written fail the commit before it is sent. The abort only saves readers from
+            // waiting for the transaction's timeout.
+            let _ = producer.abort_transaction(timeout);
             call.result()?;
         }
         Err(error.unwrap_or(BusError::Closed))
@@ -171,12 +177,7 @@ impl Transactional for KafkaTransactional {
             || BusError::Fenced { reason: "an earlier transaction of this owner failed; open the id anew".into() };
         let mut transactor = self.transactor.take().ok_or_else(over)?;
         let (result, transactor) = blocking(move || (transactor.run_alone(&records), transactor)).await?;
-        if result.as_ref().map_or_else(|error| error.class() == ErrorClass::Permanent, |()| true) {
-            self.transactor = Some(transactor);
-        } else {
-            // Its end waits for its thread.
-            tokio::task::spawn_blocking(move || drop(transactor));
-        }
+        self.transactor = result.is_ok().then_some(transactor);
         result
     }
 }

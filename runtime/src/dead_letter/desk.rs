@@ -99,8 +99,17 @@ impl Known {
             return None;
         }
         let mut letter = Letter::of(record)?;
-        letter.state = self.resolved.get(&letter.id).copied().unwrap_or(State::Open);
+        letter.state = self.state(letter.id);
         Some(letter)
+    }
+
+    pub(super) fn state(&self, id: LetterId) -> State {
+        self.resolved.get(&id).copied().unwrap_or(State::Open)
+    }
+
+    /// Takes in what has become of letters since; which letters there are to be stays as it was.
+    pub(super) fn learn(&mut self, later: Self) {
+        self.resolved = later.resolved;
     }
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     HEADER_COMPONENT, HEADER_DEAD_ATTEMPTS, HEADER_ERROR, HEADER_OFFSET, HEADER_PARTITION, HEADER_REASON,
-    HEADER_RESOLUTION, HEADER_RESOLVES, HEADER_TIME, HEADER_TOPIC, HEADER_VALUE_BYTES, number, original,
+    HEADER_RESOLUTION, HEADER_RESOLVES, HEADER_TIME, HEADER_TIMESTAMP, HEADER_TOPIC, HEADER_VALUE_BYTES, number,
+    original,
 };
 
 /// Where a dead letter lies on the dead-letter topic: `PARTITION:OFFSET`.
@@ -130,7 +131,7 @@ impl Letter {
             partition: number(headers, HEADER_PARTITION)?,
             offset: number(headers, HEADER_OFFSET)?,
             cluster: text(HEADER_CLUSTER).filter(|name| !name.is_empty()),
-            timestamp_ms: record.timestamp_ms,
+            timestamp_ms: number(headers, HEADER_TIMESTAMP).unwrap_or(record.timestamp_ms),
             bytes: left_out.unwrap_or(kept),
             left_out: left_out.is_some(),
         })
@@ -145,7 +146,7 @@ impl Letter {
             to: PartitionId::new(self.topic.as_str(), partition),
             key: original_record.key,
             value: original_record.value,
-            timestamp_ms: original_record.timestamp_ms,
+            timestamp_ms: self.timestamp_ms,
             headers,
         }
     }

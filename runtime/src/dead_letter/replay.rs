@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use afflux_bus::{BusError, ErrorClass, PartitionId, Producer, Received, Record, Transactional};
 use serde::{Deserialize, Serialize};
@@ -55,9 +56,10 @@ struct Work<'a> {
     desk: &'a DeadLetters,
     act: Act,
     owner: Box<dyn Transactional>,
-    producer: std::sync::Arc<dyn Producer>,
+    producer: Arc<dyn Producer>,
     out: &'a mpsc::Sender<Entry>,
     batch: Vec<Item>,
+    known: Known,
     /// What has been replayed, of components that may publish a dead letter again. 16 bytes each.
     replayed: HashSet<u64>,
     count: Count,
@@ -71,16 +73,16 @@ impl DeadLetters {
     /// the note that it was are one transaction, and the transactional id is taken over before the notes are read.
     pub async fn resolve(&self, act: Act, selection: &Selection, out: &mpsc::Sender<Entry>) -> Result<(), DeskError> {
         let selection = Selection { all: false, ..selection.clone() };
-        let owner = self.bus.transactional(std::sync::Arc::clone(&self.transactional_id)).await?;
+        let owner = self.bus.transactional(Arc::clone(&self.transactional_id)).await?;
         let known = self.known().await?;
         let producer = self.bus.producer().await?;
         let replayed = if act == Act::Replay { self.replayed(&known).await? } else { HashSet::new() };
         let count = Count::new(&selection);
-        let mut work = Work { desk: self, act, owner, producer, out, batch: Vec::new(), replayed, count };
+        let mut work = Work { desk: self, act, owner, producer, out, batch: Vec::new(), known, replayed, count };
         let mut reader = self.open().await?;
         while let Some(records) = next(&mut *reader).await? {
             for record in records {
-                if let Some(letter) = known.letter(&record)
+                if let Some(letter) = work.known.letter(&record)
                     && work.count.takes(&selection, &letter)
                 {
                     work.take(letter, record).await?;
@@ -118,6 +120,11 @@ impl Work<'_> {
         let again = refusal.is_some_and(|refusal| self.replayed.contains(&refusal));
         if self.act == Act::Replay && !again {
             match self.original(&item.letter, record).await? {
+                Ok(back) if back.size() > self.producer.max_record_bytes() => {
+                    let error =
+                        format!("{} bytes are over the limit of {}", back.size(), self.producer.max_record_bytes());
+                    return self.leave(item.letter, error).await;
+                }
                 Ok(back) => item.records.push(back),
                 Err(error) => return self.leave(item.letter, error).await,
             }
@@ -170,32 +177,40 @@ impl Work<'_> {
             return Ok(());
         }
         let records = batch.iter().flat_map(|item| item.records.iter().cloned()).collect();
-        match self.transact(records).await? {
-            None => self.done(batch).await,
-            Some(_) if batch.len() > 1 => {
-                for item in batch {
-                    match self.transact(item.records.clone()).await? {
-                        None => self.done(vec![item]).await?,
-                        Some(refused) => self.leave(item.letter, refused).await?,
-                    }
-                }
-                Ok(())
+        let Err(refused) = self.transact(records).await? else { return self.done(batch).await };
+        if let [_] = batch[..] {
+            for item in batch {
+                self.leave(item.letter, refused.clone()).await?;
             }
-            Some(refused) => {
-                for item in batch {
-                    self.leave(item.letter, refused.clone()).await?;
-                }
-                Ok(())
+            return Ok(());
+        }
+        for item in batch {
+            // The owner is another since: somebody may have resolved it meanwhile.
+            if self.known.state(item.letter.id) != State::Open {
+                continue;
+            }
+            match self.transact(item.records.clone()).await? {
+                Ok(()) => self.done(vec![item]).await?,
+                Err(refused) => self.leave(item.letter, refused).await?,
             }
         }
+        Ok(())
     }
 
-    /// Writes records, or says why they never can be.
-    async fn transact(&mut self, records: Vec<Record>) -> Result<Option<String>, DeskError> {
+    /// Writes records, or says why they never can be. After that the id is taken anew, and what has been resolved is
+    /// read anew: it may have had another owner in between.
+    async fn transact(&mut self, records: Vec<Record>) -> Result<Result<(), String>, DeskError> {
         match self.owner.transact(records).await {
-            Ok(()) => Ok(None),
+            Ok(()) => Ok(Ok(())),
             Err(BusError::Fenced { .. }) => Err(DeskError::TakenOver),
-            Err(error) if error.class() == ErrorClass::Permanent => Ok(Some(error.to_string())),
+            Err(error) if error.class() == ErrorClass::Permanent => {
+                self.owner = self.desk.bus.transactional(Arc::clone(&self.desk.transactional_id)).await?;
+                self.known.learn(self.desk.known().await?);
+                if self.act == Act::Replay {
+                    self.replayed = self.desk.replayed(&self.known).await?;
+                }
+                Ok(Err(error.to_string()))
+            }
             Err(error) => Err(DeskError::Unknown(error)),
         }
     }

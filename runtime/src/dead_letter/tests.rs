@@ -103,11 +103,11 @@ fn a_letter_keeps_the_record_and_says_where_why_when_and_how_often() {
     record.headers.push(HEADER_REASON, "of a stranger");
     let first = letter_of(&record, "processors", "malformed", 5);
     assert_eq!((first.key.as_deref(), first.value.as_deref()), (Some(&b"key"[..]), Some(&b"value"[..])));
-    assert_eq!((first.timestamp_ms, first.to.partition), (1_000, 1));
+    assert_eq!((first.timestamp_ms, first.to.partition), (5, 1), "kept as long as a new record");
     let text = |name: &str| String::from_utf8(first.headers.get(name).unwrap().to_vec()).unwrap();
     let said = [HEADER_TOPIC, HEADER_PARTITION, HEADER_OFFSET, HEADER_COMPONENT, HEADER_REASON, HEADER_ERROR];
     assert_eq!(said.map(text), [SOURCE, "3", "7", "processors", "malformed", "it is bad"]);
-    assert_eq!([HEADER_TIME, HEADER_DEAD_ATTEMPTS, "foreign"].map(text), ["5", "1", "kept"]);
+    assert_eq!([HEADER_TIMESTAMP, HEADER_TIME, HEADER_DEAD_ATTEMPTS, "foreign"].map(text), ["1000", "5", "1", "kept"]);
     assert_eq!(first.headers.0.iter().filter(|(name, _)| &**name == HEADER_REASON).count(), 1);
     // A replay of it that is refused again.
     record.headers.push(HEADER_REPLAY_TO, "processors");

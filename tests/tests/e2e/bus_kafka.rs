@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afflux_bus::conformance::Subject;
-use afflux_bus::kafka::{KafkaBus, KafkaConfig};
+use afflux_bus::kafka::{Compression, KafkaBus, KafkaConfig};
 use afflux_bus::{
     Bus, BusError, Cleanup, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, ReaderConfig, ReaderEvent,
-    Record, TopicSpec,
+    Received, Record, TopicSpec,
 };
+use afflux_runtime::dead_letter::now_ms;
 use afflux_tests::kafka::KafkaServer;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
@@ -211,7 +212,7 @@ async fn a_reader_is_complete_only_behind_what_was_open_when_it_began() {
         to: PartitionId::new(Arc::clone(&name), 0),
         key: None,
         value: Some("committed".into()),
-        timestamp_ms: 1,
+        timestamp_ms: now_ms(),
         headers: Headers::new(),
     };
     let mut writer = bus.transactional("open-transaction-writer".into()).await.expect("an id");
@@ -225,5 +226,79 @@ async fn a_reader_is_complete_only_behind_what_was_open_when_it_began() {
     assert_eq!(records.iter().map(|r| r.value.as_deref()).collect::<Vec<_>>(), [Some(&b"committed"[..])]);
     assert!(matches!(reader.next().await, Ok(ReaderEvent::CaughtUp(_))));
     assert_eq!(reader.next().await.expect("an event"), ReaderEvent::Complete);
+    bus.close().await;
+}
+
+/// Only the broker knows the limit of a topic that somebody else has configured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_whose_records_are_over_a_topics_own_limit_is_told_and_writes_nothing() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("an admin");
+    let narrow = NewTopic::new("narrow", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "10000");
+    admin.create_topics(&[narrow], &AdminOptions::new()).await.expect("an answer")[0].as_ref().expect("a topic");
+    let bus =
+        KafkaBus::connect(KafkaConfig { compression: Compression::None, ..config(&brokers) }).await.expect("a bus");
+    let record = |bytes: usize| Record {
+        to: PartitionId::new("narrow", 0),
+        key: None,
+        value: Some(vec![b'x'; bytes].into()),
+        timestamp_ms: now_ms(),
+        headers: Headers::new(),
+    };
+    for _ in 0..2 {
+        let mut writer = bus.transactional("narrow".into()).await.expect("an id");
+        writer.transact(vec![record(2)]).await.expect("a transaction");
+        let refused = writer.transact(vec![record(1), record(20_000)]).await;
+        assert!(matches!(refused, Err(BusError::TooLarge { .. })), "{refused:?}");
+        // What librdkafka then makes of the next transaction is nothing to rely on.
+        let over = writer.transact(vec![record(3)]).await;
+        assert!(matches!(over, Err(BusError::Fenced { .. })), "{over:?}");
+    }
+    let mut reader = bus.reader(ReaderConfig::new(["narrow".into()])).await.expect("a reader");
+    let mut sizes = Vec::new();
+    loop {
+        match reader.next().await.expect("an event") {
+            ReaderEvent::Records(records) => sizes.extend(records.iter().map(Received::size)),
+            ReaderEvent::CaughtUp(_) => {}
+            ReaderEvent::Complete => break,
+        }
+    }
+    assert_eq!(sizes, [2, 2]);
+    bus.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_retention_overtakes_goes_on_at_the_oldest_record() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    // Compressed, all of it would be fetched ahead.
+    let plain = KafkaConfig { compression: Compression::None, ..config(&brokers) };
+    let bus = KafkaBus::connect(plain).await.expect("a bus");
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    bus.create_topics(&[TopicSpec { name: "overtaken-reader".into(), partitions: 1, cleanup }]).await.expect("a topic");
+    let to = PartitionId::new("overtaken-reader", 0);
+    for _ in 0..100 {
+        let value = Some(vec![b'x'; 100_000].into());
+        let record = Record { to: to.clone(), key: None, value, timestamp_ms: now_ms(), headers: Headers::new() };
+        bus.producer().await.expect("a producer").send(vec![record]).await.expect("an ack");
+    }
+    let config = ReaderConfig { fetch_bytes: 200_000, ..ReaderConfig::new([Arc::clone(&to.topic)]) };
+    let mut reader = bus.reader(config).await.expect("a reader");
+    let mut offsets = Vec::new();
+    loop {
+        match reader.next().await.expect("an event") {
+            ReaderEvent::Records(records) => offsets.extend(records.iter().map(|record| record.offset)),
+            ReaderEvent::CaughtUp(_) => {}
+            ReaderEvent::Complete => break,
+        }
+        if offsets.len() == 1 {
+            let admin: AdminClient<_> =
+                ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("an admin");
+            let mut below = rdkafka::TopicPartitionList::new();
+            below.add_partition_offset(&to.topic, 0, rdkafka::Offset::Offset(90)).expect("an offset");
+            admin.delete_records(&below, &AdminOptions::new()).await.expect("records are deleted");
+        }
+    }
+    assert!(offsets.is_sorted() && offsets.len() < 90, "{offsets:?}");
+    assert!(offsets.ends_with(&(90..100).collect::<Vec<_>>()), "{offsets:?}");
     bus.close().await;
 }
