@@ -182,7 +182,7 @@ impl Work {
             self.metrics.settled_bytes.get_or_create(&labels).inc_by(tally.bytes);
         }
         for (_, reason) in &batch.dead {
-            self.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason: *reason }).inc();
+            self.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason }).inc();
         }
         if batch.passed_over > 0 {
             let labels = ReasonLabels { component: NAME, reason: FOR_ANOTHER };

@@ -31,21 +31,20 @@ pub(super) fn routes() -> Router<Arc<Monitor>> {
         .route("/dead-letters/{id}", get(show))
 }
 
-fn desk(monitor: &Monitor) -> Result<&DeadLetters, Response> {
-    let early = || (StatusCode::SERVICE_UNAVAILABLE, "the bus is not open yet\n").into_response();
+type Refused = (StatusCode, String);
+
+fn desk(monitor: &Monitor) -> Result<&DeadLetters, Refused> {
+    let early = || (StatusCode::SERVICE_UNAVAILABLE, "the bus is not open yet".to_owned());
     monitor.dead_letters.get().ok_or_else(early)
 }
 
-fn act(Extract(monitor): Extract<Arc<Monitor>>, act: Option<Act>, selection: Selection) -> Response {
-    let desk = match desk(&monitor) {
-        Ok(desk) => desk,
-        Err(early) => return early,
-    };
+fn act(Extract(monitor): Extract<Arc<Monitor>>, act: Option<Act>, selection: Selection) -> Result<Response, Refused> {
+    let desk = desk(&monitor)?;
     if act.is_some() {
         tracing::info!(?act, ?selection, "dead letters resolved over the admin port");
     }
     let lines = futures::stream::unfold(desk.start(act, selection), next_line);
-    ([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines)).into_response()
+    Ok(([(header::CONTENT_TYPE, JSON_LINES)], Body::from_stream(lines)).into_response())
 }
 
 type Line = Result<Vec<u8>, serde_json::Error>;
@@ -59,18 +58,11 @@ async fn next_line(mut entries: mpsc::Receiver<Entry>) -> Option<(Line, mpsc::Re
     Some((line, entries))
 }
 
-async fn show(Extract(monitor): Extract<Arc<Monitor>>, Path(id): Path<String>) -> Response {
-    let id: LetterId = match id.parse() {
-        Ok(id) => id,
-        Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
-    };
-    let desk = match desk(&monitor) {
-        Ok(desk) => desk,
-        Err(early) => return early,
-    };
-    match desk.show(id).await {
-        Ok(Some(shown)) => Json(shown).into_response(),
-        Ok(None) => StatusCode::NOT_FOUND.into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+async fn show(Extract(monitor): Extract<Arc<Monitor>>, Path(id): Path<String>) -> Result<Response, Refused> {
+    let id: LetterId = id.parse().map_err(|error| (StatusCode::BAD_REQUEST, error))?;
+    let shown = desk(&monitor)?.show(id).await;
+    match shown.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))? {
+        Some(shown) => Ok(Json(shown).into_response()),
+        None => Ok(StatusCode::NOT_FOUND.into_response()),
     }
 }
