@@ -31,6 +31,11 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Creates the topics that do not exist, or checks them.
     Topics(TopicsArgs),
+    /// Shows what could not be delivered, sends it back, or drops it.
+    DeadLetters {
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
     /// Helps to write a configuration.
     Config {
         #[command(subcommand)]
@@ -160,6 +165,10 @@ pub(crate) enum ConfigCommand {
     /// Prints the JSON schema of the configuration, for editors.
     Schema,
 }
+
+pub(crate) mod dead_letters;
+
+pub(crate) use dead_letters::DeadLettersCommand;
 
 /// `HOST:PORT` or `http://HOST:PORT` as the base of URLs.
 pub(crate) fn admin_url(address: &str) -> String {

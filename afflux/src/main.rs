@@ -8,6 +8,7 @@ mod cli;
 mod components;
 mod config;
 mod config_command;
+mod dead_letters;
 mod generate;
 mod output;
 mod process;
@@ -47,6 +48,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Status(args) => status::status(args).await,
         Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => topics::topics(args).await,
+        Command::DeadLetters { command } => dead_letters::dead_letters(command).await,
         Command::Config { command } => config_command::config(&command),
     }
 }

@@ -1,5 +1,6 @@
 //! What the user sees: text on standard output, errors on standard error, exit codes.
 
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
@@ -72,6 +73,27 @@ pub(crate) fn period(seconds: f64) -> String {
         3600..86_400 => format!("{}h {}m", s / 3600, s / 60 % 60),
         _ => format!("{}d {}h", s / 86_400, s / 3600 % 24),
     }
+}
+
+/// Rows as columns; those of numbers stand to the right.
+pub(crate) fn aligned<const N: usize>(rows: &[[String; N]], numbers: std::ops::Range<usize>) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (column, cell) in row.iter().enumerate() {
+            let width = widths[column];
+            let _ = if numbers.contains(&column) {
+                write!(line, "{cell:>width$}  ")
+            } else {
+                write!(line, "{cell:<width$}  ")
+            };
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

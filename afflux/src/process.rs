@@ -6,6 +6,7 @@ use std::time::Duration;
 use afflux_bus::{Bus, BusError, ErrorClass};
 use afflux_runtime::admin::{AdminServer, Health, HealthTable, Monitor, State};
 use afflux_runtime::config::redacted;
+use afflux_runtime::dead_letter::DeadLetters;
 use afflux_runtime::{Backoff, Component, Metrics, Process, Role, logging, signals, supervise};
 use tokio_util::sync::CancellationToken;
 
@@ -61,9 +62,11 @@ pub(crate) async fn launch(
     let server = AdminServer::bind(config.admin.listen).await?;
     tracing::info!(address = %server.address(), "admin port open");
     let admin = server.serve(Arc::clone(&monitor));
+    let desk = Arc::clone(&monitor);
     let work = async {
         let Some(bus) = connect(config, &bus_health, &stop).await? else { return Ok(()) };
         bus_health.set(State::Ready);
+        desk.set_dead_letters(DeadLetters::new(Arc::clone(&bus), &config.topic_names()));
         let shutdown_timeout = config.shutdown_timeout.0;
         Ok(supervise(Process { bus, metrics, health, shutdown_timeout }, pipeline, stop.clone()).await?)
     };

@@ -220,3 +220,41 @@ fn status_of_nothing_says_how_to_name_the_instance() {
     assert_eq!(code, Some(1));
     assert!(errors.contains(&format!("no instance answers at http://{nobody}/status")), "{errors}");
 }
+
+#[test]
+fn dead_letters_are_never_selected_by_accident_and_an_instance_that_is_away_is_named() {
+    let away = ["--admin", "127.0.0.1:1"];
+    let dead_letters = |args: &[&str]| run(&[&["dead-letters"], args, &away].concat());
+    let (code, _, said) = dead_letters(&["replay", "--yes"]);
+    assert!(code == Some(2) && said.contains("--everything"), "{said}");
+    let (code, _, said) = dead_letters(&["drop", "0:1"]);
+    assert!(code == Some(2) && said.contains("--yes"), "{said}");
+    let (code, _, said) = dead_letters(&["list", "--since", "yesterday"]);
+    assert!(code == Some(2) && said.contains("2h"), "{said}");
+    let (code, _, said) = dead_letters(&["show", "42"]);
+    assert!(code == Some(2) && said.contains("PARTITION:OFFSET"), "{said}");
+    let (code, _, said) = dead_letters(&["list"]);
+    assert!(code == Some(1) && said.contains("127.0.0.1:1/dead-letters"), "{said}");
+}
+
+#[test]
+fn dead_letters_of_an_instance_without_any_are_none() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let instance = Instance::up(dir.path());
+    let admin = instance.admin.to_string();
+    let (code, lines, said) = run(&["dead-letters", "list", "--admin", &admin]);
+    assert_eq!((code, &*lines), (Some(0), ""), "{said}");
+    let (code, _, said) = run(&["dead-letters", "show", "0:0", "--admin", &admin]);
+    assert!(code == Some(1) && said.contains("there is no dead letter 0:0"), "{said}");
+    // Pages of other origins can send no JSON unasked.
+    let post = |kind: &str| {
+        let mut stream = TcpStream::connect(instance.admin).expect("a connection");
+        let head = format!("POST /dead-letters/drop HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n");
+        write!(stream, "{head}Content-Length: 2\r\nConnection: close\r\n\r\n{{}}").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    assert!(post("text/plain").starts_with("HTTP/1.1 415"));
+    assert!(post("application/json").contains("\"summary\""));
+}

@@ -9,6 +9,7 @@ pub mod errors;
 pub mod flow;
 pub mod groups;
 mod reader;
+pub mod readers;
 pub mod retention;
 pub mod rewind;
 pub mod transactions;
@@ -90,6 +91,14 @@ macro_rules! conformance_suite {
             transactions::a_dropped_transaction_happens_as_a_whole_or_not_at_all,
             transactions::a_newer_owner_of_the_id_fences_the_older,
             transactions::transactions_need_an_id,
+            readers::a_reader_tells_when_it_has_everything_and_follows,
+            readers::a_reader_of_nothing_is_complete,
+            readers::a_reader_begins_where_it_is_told,
+            readers::a_compacted_topic_is_read_as_a_table,
+            readers::a_reader_sees_what_is_committed,
+            readers::the_last_owner_of_an_id_writes,
+            readers::a_refused_transaction_without_offsets_leaves_nothing,
+            readers::a_reader_commits_nothing,
         }
     };
 }

@@ -8,6 +8,10 @@ use async_trait::async_trait;
 use crate::error::BusError;
 use crate::record::{Generation, PartitionId, Received, Record, TopicSpec};
 
+mod reader;
+
+pub use reader::{Reader, ReaderConfig, ReaderEvent, Start, Transactional};
+
 /// A message bus.
 ///
 /// Cheap to share; every method may be called from any task at any time.
@@ -23,6 +27,13 @@ pub trait Bus: Send + Sync {
     ///
     /// Unknown topics are an error here where the bus can tell at once, otherwise at the first poll.
     async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError>;
+
+    /// Reads whole topics without a group. Unknown topics and partitions are an error here.
+    async fn reader(&self, config: ReaderConfig) -> Result<Box<dyn Reader>, BusError>;
+
+    /// Becomes the owner of a transactional id that settles no offsets; answered once its former owners can write no
+    /// more.
+    async fn transactional(&self, id: Arc<str>) -> Result<Box<dyn Transactional>, BusError>;
 
     /// Lag of a group in every partition of the topics, whether or not a member is alive. Patterns are as in
     /// [`ConsumerConfig::topics`].

@@ -10,6 +10,7 @@ mod config;
 mod consumer;
 mod error;
 mod producer;
+mod reader;
 mod transaction;
 
 use std::sync::{Arc, Mutex};
@@ -24,7 +25,11 @@ use self::client::{Shared, blocking, lock};
 pub use self::config::{Compression, KafkaConfig};
 use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
-use crate::contract::{Bus, Consumer, ConsumerConfig, PartitionLag, Producer};
+use self::reader::KafkaReader;
+use self::transaction::KafkaTransactional;
+use crate::contract::{
+    Bus, Consumer, ConsumerConfig, PartitionLag, Producer, Reader, ReaderConfig, Start, Transactional,
+};
 use crate::error::BusError;
 use crate::record::{PartitionId, TopicSpec};
 
@@ -90,6 +95,29 @@ impl Bus for KafkaBus {
         }
         let (shared, producer) = (Arc::clone(&self.shared), Arc::clone(&self.producer));
         Ok(Box::new(KafkaConsumer::join(shared, producer, config, alive).await?))
+    }
+
+    async fn reader(&self, config: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        let alive = lock(&self.members).clone().ok_or(BusError::Closed)?;
+        let mut partitions = Vec::new();
+        for topic in &config.topics {
+            let count = self.producer.fetch_partitions(topic).await?;
+            partitions.extend((0..count).map(|number| PartitionId::new(Arc::clone(topic), number)));
+        }
+        if let Start::Offsets(offsets) = &config.from {
+            if let Some(unknown) = offsets.keys().find(|partition| !partitions.contains(partition)) {
+                return Err(BusError::UnknownPartition(unknown.clone()));
+            }
+            partitions.retain(|partition| offsets.contains_key(partition));
+        }
+        let ranges = self.admin.ranges(partitions, config.from).await?;
+        Ok(Box::new(KafkaReader::open(&self.shared, ranges, config.fetch_bytes, &alive).await?))
+    }
+
+    async fn transactional(&self, id: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
+        self.shared.check_open()?;
+        let (shared, producer) = (Arc::clone(&self.shared), Arc::clone(&self.producer));
+        Ok(Box::new(KafkaTransactional::open(shared, producer, id).await?))
     }
 
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {

@@ -12,7 +12,10 @@ pub mod ledger;
 pub mod local;
 pub mod record;
 
-pub use contract::{Assignment, Bus, Consumer, ConsumerConfig, Event, Offset, PartitionLag, Producer, StartAt};
+pub use contract::{
+    Assignment, Bus, Consumer, ConsumerConfig, Event, Offset, PartitionLag, Producer, Reader, ReaderConfig,
+    ReaderEvent, Start, StartAt, Transactional,
+};
 pub use error::{BusError, ErrorClass};
 pub use ledger::{Ledger, Settle};
 pub use local::{LocalBus, LocalConfig};

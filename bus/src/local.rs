@@ -6,7 +6,7 @@
 //!
 //! The layers, from the disk up: [`files`] is the file system, [`frame`] the bytes, [`scan`] finding them, [`index`]
 //! where records lie, [`state`] what is known in memory, [`log`] writing, [`recover`] opening, [`retain`] forgetting,
-//! [`read`] reading, [`committer`] the thread, [`group`] and [`consumer`] the groups.
+//! [`read`] reading, [`committer`] the thread, [`group`] and [`consumer`] the groups, [`reader`] who reads without one.
 //!
 //! It relies on the disk for two things: what was synced stays, and a write that a power loss cuts short leaves each
 //! sector (512 bytes) as it was or as it should be.
@@ -19,6 +19,7 @@ mod group;
 mod index;
 mod log;
 mod read;
+mod reader;
 mod recover;
 mod retain;
 mod scan;
@@ -37,7 +38,8 @@ use self::consumer::{Groups, LocalConsumer};
 use self::files::{Dir, OsDir};
 use self::log::{Batch, Limits, Log};
 use self::read::Store;
-use crate::contract::{Bus, Consumer, ConsumerConfig, PartitionLag, Producer};
+use self::reader::{LocalReader, LocalTransactional};
+use crate::contract::{Bus, Consumer, ConsumerConfig, PartitionLag, Producer, Reader, ReaderConfig, Transactional};
 use crate::error::BusError;
 use crate::record::{PartitionId, Record, TopicSpec};
 
@@ -178,6 +180,14 @@ impl Bus for LocalBus {
 
     async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
         Ok(Box::new(LocalConsumer::join(Arc::clone(&self.inner), config)?))
+    }
+
+    async fn reader(&self, config: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        Ok(Box::new(LocalReader::open(Arc::clone(&self.inner), &config)?))
+    }
+
+    async fn transactional(&self, id: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
+        Ok(Box::new(LocalTransactional::open(Arc::clone(&self.inner), id).await?))
     }
 
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {

@@ -9,7 +9,9 @@ use afflux_runtime::Signal;
 use afflux_schemas::encoding::{Encoding, Undecodable};
 use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, mirror_source};
+use afflux_schemas::topics::{
+    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE, mirror_source,
+};
 use bytes::Bytes;
 
 use crate::chain::Envelope;
@@ -107,12 +109,12 @@ impl Source {
 
     /// Whether records of that topic are meant.
     pub fn is_of(&self, topic: &str) -> bool {
-        if self.foreign { *topic == *self.topic } else { topic.ends_with(&*self.topic) }
+        *topic == *self.topic || (!self.foreign && mirror_source(topic, &self.topic).is_some())
     }
 }
 
-/// Headers that an envelope replaces by what it knows better.
-const OWN_HEADERS: [&str; 3] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE];
+/// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
+const OWN_HEADERS: [&str; 5] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
 
 /// Makes envelopes of one record, each of one cluster and bound for one of the `partitions`.
 ///

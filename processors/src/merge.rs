@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use afflux_bus::{Headers, PartitionId, Record};
 use afflux_runtime::Signal;
+use afflux_schemas::otlp::split;
 use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
 use bytes::{Bytes, BytesMut};
 
@@ -28,10 +29,69 @@ struct Lane {
 struct Open {
     values: Vec<Bytes>,
     bytes: usize,
+    parts: Vec<Part>,
+}
+
+/// What one envelope has given to an output record: its share of the value, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    bytes: usize,
     items: u64,
     timestamp_ms: i64,
-    first: u64,
-    last: u64,
+    /// Offset of the input record.
+    pub(crate) offset: u64,
+    /// How often the input record had been tried before.
+    pub(crate) attempts: u32,
+}
+
+/// An output record, and what it was made of.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// What is written.
+    pub record: Record,
+    source: PartitionId,
+    parts: Vec<Part>,
+}
+
+impl Output {
+    fn new(mut record: Record, source: PartitionId, parts: Vec<Part>) -> Self {
+        let items: u64 = parts.iter().map(|part| part.items).sum();
+        let offset = |part: Option<&Part>| part.map_or(0, |part| part.offset);
+        let offsets = (offset(parts.first()), offset(parts.last()));
+        record.timestamp_ms = parts.iter().map(|part| part.timestamp_ms).max().unwrap_or(record.timestamp_ms);
+        record.headers.set(HEADER_ITEMS, items.to_string());
+        record.headers.set(HEADER_SOURCE, format!("{source}/{}-{}", offsets.0, offsets.1));
+        Self { record, source, parts }
+    }
+
+    /// The first input record of which it holds something, and its partition.
+    pub(crate) fn origin(&self) -> Option<(&PartitionId, Part)> {
+        Some((&self.source, *self.parts.first()?))
+    }
+
+    /// Smaller outputs that hold the same: what each envelope gave or, of a single one, its items in two halves.
+    /// `None` for a single item.
+    pub(crate) fn split(&self) -> Option<Vec<Self>> {
+        let value = self.record.value.clone().unwrap_or_default();
+        let smaller = |value: Bytes, part: Part| {
+            Self::new(Record { value: Some(value), ..self.record.clone() }, self.source.clone(), vec![part])
+        };
+        if let [part] = self.parts[..] {
+            let halves = split::at_item(&value, part.items / 2);
+            let half = |half: split::Part| {
+                let part = Part { bytes: half.value.len(), items: half.items, ..part };
+                smaller(half.value, part)
+            };
+            return (halves.len() > 1).then(|| halves.into_iter().map(half).collect());
+        }
+        let mut at = 0;
+        let part = |part: &Part| {
+            let share = value.slice(at..at + part.bytes);
+            at += part.bytes;
+            smaller(share, *part)
+        };
+        Some(self.parts.iter().map(part).collect())
+    }
 }
 
 /// Joins envelopes into records.
@@ -44,7 +104,7 @@ pub struct Merger {
     /// Bytes up to which envelopes are joined.
     target: usize,
     open: HashMap<Lane, Open>,
-    done: Vec<Record>,
+    done: Vec<Output>,
 }
 
 impl Merger {
@@ -54,8 +114,9 @@ impl Merger {
         Self { spans, logs, target: TARGET_BYTES.min(max_record_bytes / 2), open: HashMap::new(), done: Vec::new() }
     }
 
-    /// Adds an envelope made of the record at `offset` of `source`, bound for an output partition.
-    pub fn push(&mut self, envelope: Envelope, source: &PartitionId, offset: u64, partition: u32) {
+    /// Adds an envelope bound for an output partition. It was made of the record at `offset` of `source`, which had
+    /// been tried so often before.
+    pub fn push(&mut self, envelope: Envelope, (source, offset): (&PartitionId, u64), attempts: u32, partition: u32) {
         let lane = Lane {
             signal: envelope.signal,
             partition,
@@ -67,41 +128,34 @@ impl Merger {
         if self.open.get(&lane).is_some_and(|open| open.bytes + size > self.target)
             && let Some(full) = self.open.remove(&lane)
         {
-            self.done.push(self.record(lane.clone(), full));
+            self.done.push(self.output(lane.clone(), full));
         }
-        let open = self.open.entry(lane).or_insert_with(|| Open {
-            values: Vec::new(),
-            bytes: 0,
-            items: 0,
-            timestamp_ms: envelope.timestamp_ms,
-            first: offset,
-            last: offset,
-        });
+        let open = self.open.entry(lane).or_insert_with(|| Open { values: Vec::new(), bytes: 0, parts: Vec::new() });
         open.values.push(envelope.value);
         open.bytes += size;
-        open.items += envelope.items;
-        open.timestamp_ms = open.timestamp_ms.max(envelope.timestamp_ms);
-        open.last = offset;
+        let (items, timestamp_ms) = (envelope.items, envelope.timestamp_ms);
+        open.parts.push(Part { bytes: size, items, timestamp_ms, offset, attempts });
     }
 
     /// Takes every record, closing those in the making.
     ///
     /// The order is by source partition and first offset, so that the same input gives the same output.
-    pub fn take(&mut self) -> Vec<Record> {
+    pub fn take(&mut self) -> Vec<Output> {
         let mut open: Vec<_> = std::mem::take(&mut self.open).into_iter().collect();
+        let first = |open: &Open| open.parts.first().map(|part| part.offset);
         // A record of others may have been split by partition.
         open.sort_by(|(a, x), (b, y)| {
             let order = |lane: &Lane| (lane.cluster.clone(), lane.partition);
-            (&a.source, x.first).cmp(&(&b.source, y.first)).then_with(|| order(a).cmp(&order(b)))
+            (&a.source, first(x)).cmp(&(&b.source, first(y))).then_with(|| order(a).cmp(&order(b)))
         });
         for (lane, content) in open {
-            let record = self.record(lane, content);
-            self.done.push(record);
+            let output = self.output(lane, content);
+            self.done.push(output);
         }
         std::mem::take(&mut self.done)
     }
 
-    fn record(&self, lane: Lane, mut open: Open) -> Record {
+    fn output(&self, lane: Lane, mut open: Open) -> Output {
         let topic = match lane.signal {
             Signal::Spans => self.spans.clone(),
             Signal::Logs => self.logs.clone(),
@@ -116,25 +170,10 @@ impl Merger {
         };
         let mut headers = Headers(lane.headers);
         headers.push(HEADER_CLUSTER, Bytes::copy_from_slice(lane.cluster.as_bytes()));
-        headers.push(HEADER_ITEMS, open.items.to_string());
-        headers.push(HEADER_SOURCE, format!("{}/{}-{}", lane.source, open.first, open.last));
-        Record {
-            to: PartitionId { topic, partition: lane.partition },
-            key: None,
-            value: Some(value),
-            timestamp_ms: open.timestamp_ms,
-            headers,
-        }
+        let to = PartitionId { topic, partition: lane.partition };
+        let record = Record { to, key: None, value: Some(value), timestamp_ms: 0, headers };
+        Output::new(record, lane.source, open.parts)
     }
-}
-
-/// The partition and first offset that [`HEADER_SOURCE`] names.
-pub(crate) fn source(headers: &Headers) -> Option<(PartitionId, u64)> {
-    let text = std::str::from_utf8(headers.get(HEADER_SOURCE)?).ok()?;
-    let (partition, offsets) = text.rsplit_once('/')?;
-    let (topic, partition) = partition.rsplit_once('/')?;
-    let (first, _) = offsets.split_once('-')?;
-    Some((PartitionId::new(topic, partition.parse().ok()?), first.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -160,14 +199,13 @@ mod tests {
     fn neighbours_of_one_cluster_and_partition_share_a_record_that_names_its_offsets() {
         let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
         let source = PartitionId::new("in", 3);
-        merger.push(envelope("a", b"one", 1), &source, 10, 3);
-        merger.push(envelope("b", b"two", 2), &source, 11, 3);
-        merger.push(envelope("a", b"three", 3), &source, 12, 3);
-        let records = merger.take();
+        merger.push(envelope("a", b"one", 1), (&source, 10), 0, 3);
+        merger.push(envelope("b", b"two", 2), (&source, 11), 0, 3);
+        merger.push(envelope("a", b"three", 3), (&source, 12), 0, 3);
+        let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].value.as_deref(), Some(&b"onethree"[..]));
         assert_eq!(header(&records[0], HEADER_SOURCE), "in/3/10-12");
-        assert_eq!(super::source(&records[0].headers), Some((source, 10)));
         assert_eq!(header(&records[0], HEADER_ITEMS), "4");
         assert_eq!(header(&records[0], HEADER_CLUSTER), "a");
         assert_eq!(records[0].timestamp_ms, 3);
@@ -181,16 +219,16 @@ mod tests {
         let source = PartitionId::new("in", 0);
         let big = Bytes::from(vec![0; TARGET_BYTES / 2 + 1]);
         for offset in 0..3 {
-            merger.push(Envelope { value: big.clone(), ..envelope("a", b"", 1) }, &source, offset, 0);
+            merger.push(Envelope { value: big.clone(), ..envelope("a", b"", 1) }, (&source, offset), 0, 0);
         }
-        let records = merger.take();
+        let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
         let sources: Vec<_> = records.iter().map(|r| header(r, HEADER_SOURCE)).collect();
         assert_eq!(sources, ["in/0/0-0", "in/0/1-1", "in/0/2-2"]);
 
         let mut narrow = Merger::new("spans".into(), "logs".into(), 100);
         let some = Bytes::from(vec![0; 30]);
         (0..2).for_each(|offset| {
-            narrow.push(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, &source, offset, 0)
+            narrow.push(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, (&source, offset), 0, 0)
         });
         assert_eq!(narrow.take().len(), 2, "on a bus of small records");
     }

@@ -274,7 +274,7 @@ impl Running {
         let Some(mut batch) = self.work.close() else { return Ok(()) };
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
         loop {
-            match self.consumer.transact(batch.outputs.clone(), &batch.offsets).await {
+            match self.consumer.transact(batch.records(), &batch.offsets).await {
                 Ok(()) => {
                     self.restarts = 0;
                     self.suspended.passed(&batch.offsets);
@@ -291,8 +291,8 @@ impl Running {
                     tracing::warn!(%error, "transaction not committed; reading again from the committed offsets");
                     return self.pause_between_restarts(&error).await;
                 }
-                // Nothing was written; what can never be is settled as a dead letter (D7).
-                Err(BusError::TooLarge { to, size, .. }) if self.work.replace_large(&mut batch, &to, size) => {}
+                // Nothing was written; what can never be is written in parts, or settled as a dead letter (D7).
+                Err(BusError::TooLarge { to, size, .. }) if self.work.make_smaller(&mut batch, &to, size) => {}
                 Err(error) => self.wait_after(error, &mut backoff).await?,
             }
         }

@@ -1,5 +1,6 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/dead-letters`.
 
+mod dead_letters;
 mod health;
 mod server;
 mod status;
@@ -20,7 +21,8 @@ pub const DEFAULT_PORT: u16 = 9464;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Address and port of /metrics, /livez, /readyz and /status.
+    /// Address and port of /metrics, /livez, /readyz, /status and /dead-letters. Whoever reaches it may replay and drop
+    /// dead letters.
     pub listen: SocketAddr,
 }
 

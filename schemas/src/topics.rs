@@ -8,6 +8,10 @@ pub const HEADER_TENANT: &str = "afflux-tenant";
 pub const HEADER_ITEMS: &str = "afflux-items";
 /// `topic/partition/first-last`: the input offsets that an output was made of.
 pub const HEADER_SOURCE: &str = "afflux-source";
+/// The one component that a record is for, which has refused it before; others that read its topic pass it over.
+pub const HEADER_REPLAY_TO: &str = "afflux-replay-to";
+/// How often that component has tried, in decimal digits.
+pub const HEADER_ATTEMPTS: &str = "afflux-attempts";
 
 /// Prefix of every topic unless configured.
 pub const DEFAULT_PREFIX: &str = "afflux";

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use afflux_runtime::Role;
 use afflux_runtime::admin::{ComponentStatus, Status};
 
-use crate::output::{bytes, count, period};
+use crate::output::{aligned, bytes, count, period};
 
 const HEADS: [&str; 7] = ["COMPONENT", "STATE", "SIGNAL", "ITEMS/S", "BYTES/S", "ITEMS", "LAG"];
 /// Columns of numbers, which stand to the right.
@@ -42,7 +42,7 @@ pub(super) fn render(before: &Status, now: &Status, address: &str) -> String {
     let ready = if now.ready { "ready" } else { "not ready" };
     let head = format!("afflux {} at {address}, up {}, {ready}\n\n", now.version, period(now.uptime_seconds));
     let notes = if notes.is_empty() { notes } else { format!("\n{notes}") };
-    head + &aligned(&rows) + &notes
+    head + &aligned(&rows, NUMBERS) + &notes
 }
 
 fn rows_of(name: &str, before: &ComponentStatus, now: &ComponentStatus, seconds: f64) -> Vec<[String; 7]> {
@@ -95,25 +95,6 @@ fn note_troubles(notes: &mut String, name: &str, component: &ComponentStatus) {
             let _ = writeln!(notes, "{name}: {} {label} ({reason})", count(*n));
         }
     }
-}
-
-fn aligned(rows: &[[String; 7]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column);
-            let _ = if NUMBERS.contains(&column) {
-                write!(line, "{cell:>width$}  ")
-            } else {
-                write!(line, "{cell:<width$}  ")
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -11,10 +12,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
-use crate::contract::PartitionLag;
-use crate::error::BusError;
+use super::config::READERS;
+use crate::contract::{PartitionLag, Start};
+use crate::error::{BusError, ErrorClass};
 use crate::record::{Cleanup, PartitionId, TopicSpec};
 
+/// Pause before a question about partitions without a leader is asked again.
+const LEADER_RETRY: Duration = Duration::from_millis(50);
 /// Segments into which a topic's byte limit is cut: what goes by size goes in such portions.
 const SEGMENTS: u64 = 8;
 /// Kafka's own bounds of a segment: it refuses smaller ones, and larger ones are its default.
@@ -128,6 +132,55 @@ impl Admin {
         .await?
     }
 
+    /// Where to begin in partitions that exist, and where each ends now, open and aborted transactions included.
+    pub(super) async fn ranges(
+        &self,
+        partitions: Vec<PartitionId>,
+        from: Start,
+    ) -> Result<Vec<(PartitionId, std::ops::Range<u64>)>, BusError> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (observer, shared) = (self.observer(READERS)?, Arc::clone(&self.shared));
+        blocking(move || {
+            let attempt = |offset| {
+                let list = offset_list(partitions.iter().map(|partition| (partition, offset)))?;
+                let answer = observer.offsets_for_times(list, shared.config.timeout);
+                offsets(&answer.map_err(|error| shared.unanswered("offsets of a topic", &error))?)
+            };
+            // The leader of a new partition may be one that a broker does not know yet.
+            let deadline = Instant::now() + shared.config.timeout;
+            let ask = |offset| loop {
+                match attempt(offset) {
+                    Err(error) if matches!(error.class(), ErrorClass::Transient(_)) && Instant::now() < deadline => {
+                        std::thread::sleep(LEADER_RETRY);
+                    }
+                    answer => return answer,
+                }
+            };
+            let (oldest, end) = (ask(RawOffset::Beginning)?, ask(RawOffset::End)?);
+            let since = match &from {
+                // No record is so late: from the end on.
+                Start::Timestamp(time) => Some(ask(RawOffset::Offset(*time))?),
+                _ => None,
+            };
+            let range = |partition: &PartitionId| {
+                let unknown = || BusError::UnknownPartition(partition.clone());
+                let (oldest, end) = oldest.get(partition).zip(end.get(partition)).ok_or_else(unknown)?;
+                let start = match (&from, &since) {
+                    (Start::Offsets(offsets), _) => {
+                        offsets.get(partition).map_or(*oldest, |offset| *oldest.max(offset))
+                    }
+                    (_, Some(since)) => since.get(partition).copied().unwrap_or(*end),
+                    _ => *oldest,
+                };
+                Ok((partition.clone(), start..*end))
+            };
+            partitions.iter().map(range).collect()
+        })
+        .await?
+    }
+
     fn observer(&self, group: &str) -> Result<Arc<BaseConsumer<PlainContext>>, BusError> {
         let mut observers = lock(&self.observers);
         if let Some(observer) = observers.get(group) {
@@ -174,7 +227,7 @@ pub(super) fn offsets(list: &TopicPartitionList) -> Result<HashMap<PartitionId, 
                 _ => BusError::Other {
                     what: "offset of a partition",
                     reason: format!("{partition}: {error}"),
-                    class: crate::error::ErrorClass::Transient(None),
+                    class: ErrorClass::Transient(None),
                 },
             });
         }

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Statistics};
 
 use super::config::KafkaConfig;
 use super::error::{Operation, is_unknown_topic};
 use crate::error::BusError;
-use crate::record::{PartitionId, Record};
+use crate::record::{Generation, Headers, PartitionId, Received, Record};
 
 /// How long a topic's partition count is answered from memory before it is asked for again.
 const TOPIC_REFRESH: Duration = Duration::from_secs(60);
@@ -235,6 +237,23 @@ impl Topics {
 pub(super) fn check_size(record: &Record, config: &KafkaConfig) -> Result<(), BusError> {
     let (size, limit) = (record.size(), config.max_record_bytes);
     if size > limit { Err(BusError::TooLarge { to: record.to.clone(), size, limit }) } else { Ok(()) }
+}
+
+/// A message as the bus delivers it, its generation still to be set.
+pub(super) fn received(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Received {
+    let copy = Bytes::copy_from_slice;
+    let headers = message.headers().map_or_else(Headers::new, |headers| {
+        Headers(headers.iter().map(|h| (Arc::from(h.key), h.value.map_or_else(Bytes::new, copy))).collect())
+    });
+    Received {
+        from: PartitionId { topic, partition: u32::try_from(message.partition()).unwrap_or(0) },
+        generation: Generation(0),
+        offset: u64::try_from(message.offset()).unwrap_or(0),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: message.key().map(copy),
+        value: message.payload().map(copy),
+        headers,
+    }
 }
 
 /// A partition as librdkafka numbers it.

@@ -12,6 +12,9 @@ use crate::error::BusError;
 /// Room for keys, headers and framing that Kafka counts and [`crate::Record::size`] does not.
 const FRAMING_BYTES: usize = 64 * 1024;
 
+/// Group name of readers that have no group.
+pub(super) const READERS: &str = "afflux-readers";
+
 /// librdkafka settings that this bus decides, so that its promises hold. Others are passed through.
 const OWNED: &[&str] = &[
     "acks",
@@ -224,6 +227,16 @@ impl KafkaConfig {
             config.set("group.instance.id", &**instance);
         }
         self.with_options(config)
+    }
+
+    /// Settings of a reader without a group. The client needs the name of one all the same; nothing is kept under it.
+    pub(super) fn reader(&self, fetch_bytes: usize) -> ClientConfig {
+        let mut config = self.consumer(&ConsumerConfig { fetch_bytes, ..ConsumerConfig::new(READERS, []) });
+        // The end is told even where aborted transactions or compaction have left nothing before it.
+        config.set("enable.partition.eof", "true");
+        // A broker holds an empty answer, and so the news of an end, back for this long.
+        config.set("fetch.wait.max.ms", "100");
+        config
     }
 
     /// Settings of a client that only asks for the offsets of a group, without joining it.

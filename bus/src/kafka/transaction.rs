@@ -1,15 +1,17 @@
-//! Outputs and offsets in one transaction.
+//! Outputs and offsets in one transaction, or records alone.
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::Producer as _;
 
-use super::client::Shared;
+use super::client::{Shared, blocking};
 use super::error::is_fenced;
-use super::producer::{Call, Native, enqueue, native};
+use super::producer::{Call, KafkaProducer, Native, enqueue, native};
+use crate::contract::Transactional;
 use crate::error::{BusError, ErrorClass};
 use crate::record::Record;
 
@@ -85,6 +87,40 @@ impl Transactor {
         Err(self.start_over(error.as_ref(), &call))
     }
 
+    /// Publishes records, all or none, without offsets. After an error this transactor is of no use any more: it does
+    /// not take its id back.
+    pub(super) fn run_alone(&mut self, records: &[Record]) -> Result<(), BusError> {
+        let shared = Arc::clone(&self.shared);
+        let timeout = shared.config.timeout;
+        let producer = self.native.take().ok_or(BusError::Closed)?;
+        let (call, _) = Call::new(records.len(), None);
+        let outcome = producer.begin_transaction().and_then(|()| {
+            enqueue(&producer, records, &call, &shared);
+            if call.has_failed() {
+                return Ok(Attempt::Refused);
+            }
+            producer.commit_transaction(timeout).map(|()| Attempt::Committed)
+        });
+        let error = match outcome {
+            Ok(Attempt::Committed) => {
+                self.native = Some(producer);
+                return Ok(());
+            }
+            Ok(Attempt::Refused) => None,
+            Err(error) => Some(shared.operation("transaction").kafka_error(&error)),
+        };
+        if let Some(fenced @ BusError::Fenced { .. }) = error {
+            return Err(fenced);
+        }
+        if call.has_failed() {
+            // Records that can never be written fail the commit before it is sent. The abort only saves readers from
+            // waiting for the transaction's timeout.
+            let _ = producer.abort_transaction(timeout);
+            call.result()?;
+        }
+        Err(error.unwrap_or(BusError::Closed))
+    }
+
     /// Destroys the producer, and with it the transaction or the doubt about it.
     fn start_over(&mut self, error: Option<&KafkaError>, call: &Call) -> Failure {
         self.native = None;
@@ -110,6 +146,43 @@ impl Transactor {
             Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
             _ => hopeless.unwrap_or_else(|| BusError::Restarted { reason, partition: call.stuck() }),
         })
+    }
+}
+
+/// See [`Transactional`].
+pub(super) struct KafkaTransactional {
+    shared: Arc<Shared>,
+    producer: Arc<KafkaProducer>,
+    /// Gone after a transaction of unknown outcome.
+    transactor: Option<Transactor>,
+}
+
+impl KafkaTransactional {
+    pub(super) async fn open(
+        shared: Arc<Shared>,
+        producer: Arc<KafkaProducer>,
+        id: Arc<str>,
+    ) -> Result<Self, BusError> {
+        let mut transactor = Transactor::new(Arc::clone(&shared), &id);
+        let transactor = blocking(move || transactor.settle().map(|()| transactor)).await??;
+        Ok(Self { shared, producer, transactor: Some(transactor) })
+    }
+}
+
+#[async_trait]
+impl Transactional for KafkaTransactional {
+    async fn transact(&mut self, records: Vec<Record>) -> Result<(), BusError> {
+        self.shared.check_open()?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.producer.check(&records).await?;
+        let over =
+            || BusError::Fenced { reason: "an earlier transaction of this owner failed; open the id anew".into() };
+        let mut transactor = self.transactor.take().ok_or_else(over)?;
+        let (result, transactor) = blocking(move || (transactor.run_alone(&records), transactor)).await?;
+        self.transactor = result.is_ok().then_some(transactor);
+        result
     }
 }
 

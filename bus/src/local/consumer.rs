@@ -55,6 +55,29 @@ impl Groups {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Makes someone new the owner of a transactional id.
+    pub(super) fn own(&self, name: &Arc<str>) -> MemberId {
+        let mut registry = self.lock();
+        registry.members += 1;
+        let id = registry.members;
+        registry.transactional.insert(Arc::clone(name), id);
+        id
+    }
+
+    /// Gives the transactional ids of an owner up.
+    pub(super) fn disown(&self, id: MemberId) {
+        self.lock().transactional.retain(|_, owner| *owner != id);
+    }
+
+    /// Does something while nobody can take the id over; refused where somebody has.
+    pub(super) fn while_owned<T>(&self, name: &str, id: MemberId, act: impl FnOnce() -> T) -> Result<T, BusError> {
+        let registry = self.lock();
+        if registry.transactional.get(name) != Some(&id) {
+            return Err(BusError::Fenced { reason: format!("the transactional id {name} has a newer owner or none") });
+        }
+        Ok(act())
+    }
 }
 
 /// A member of a group.

@@ -3,7 +3,7 @@ use afflux_bus::{Bus, Cleanup, Headers, PartitionId, Received, Record, TopicSpec
 use afflux_runtime::admin::HealthTable;
 use afflux_runtime::{Metrics, dead_letter};
 use afflux_schemas::partition::trace_partition;
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
+use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE};
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -194,4 +194,79 @@ async fn a_topic_of_others_is_read_in_its_encoding_and_split_by_trace() {
     let dead = read(&bus, Topics::default().dead_letters()).await;
     assert_eq!(dead.iter().map(|letter| header(letter, dead_letter::HEADER_OFFSET)).collect::<Vec<_>>(), ["1"]);
     assert_eq!(header(&dead[0], dead_letter::HEADER_REASON), "malformed");
+}
+
+#[tokio::test]
+async fn a_replay_for_another_is_passed_over_and_one_for_the_stage_goes_on_as_any_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    for (to, value) in
+        [("sinks.parquet", request("theirs")), (NAME, request("ours")), (NAME, Bytes::from_static(b"\x0a"))]
+    {
+        let mut headers = Headers::new();
+        headers.push(HEADER_REPLAY_TO, to);
+        headers.push(HEADER_ATTEMPTS, "3");
+        headers.push("foreign", "kept");
+        let to = PartitionId::new(Topics::default().ingest_spans(), 0);
+        let record = Record { to, key: None, value: Some(value), timestamp_ms: 1, headers };
+        bus.producer().await.unwrap().send(vec![record]).await.unwrap();
+    }
+    let metrics = run_once(&bus).await;
+    let records = read(&bus, Topics::default().spans()).await;
+    assert_eq!(records.iter().map(|r| header(r, HEADER_SOURCE)).collect::<Vec<_>>(), ["afflux.ingest.spans/0/1-1"]);
+    assert!(records[0].headers.get(HEADER_REPLAY_TO).is_none() && records[0].headers.get(HEADER_ATTEMPTS).is_none());
+    assert_eq!(header(&records[0], "foreign"), "kept");
+    let dead = read(&bus, Topics::default().dead_letters()).await;
+    assert_eq!(dead.iter().map(|r| header(r, dead_letter::HEADER_DEAD_ATTEMPTS)).collect::<Vec<_>>(), ["4"]);
+    let passed = "dropped_items_total{component=\"processors\",reason=\"replay_of_another\"} 1";
+    assert!(metrics.encode().contains(passed), "{}", metrics.encode());
+}
+
+#[tokio::test]
+async fn an_empty_request_is_settled_and_is_no_dead_letter() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    publish(&bus, 0, Bytes::new()).await;
+    let metrics = run_once(&bus).await;
+    assert!(read(&bus, Topics::default().dead_letters()).await.is_empty());
+    let lag = bus.lag("afflux-processors", &[Topics::default().ingest_spans().into()]).await.unwrap();
+    assert_eq!(lag[0].records(), 0);
+    assert!(metrics.encode().contains("settled_items_total{component=\"processors\",signal=\"spans\"} 0"));
+}
+
+#[tokio::test]
+async fn an_output_over_the_limit_is_split_down_to_the_item_that_is_too_large_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = bus(dir.path()).await;
+    // The limit is lower when it is read than when it was written.
+    let (small, large) = ("s".repeat(30_000), "l".repeat(90_000));
+    let spans =
+        [&small[..], &small, &large, &small, &small].map(|name| Span { name: name.into(), ..Default::default() });
+    let scope_spans = vec![ScopeSpans { spans: spans.into(), ..Default::default() }];
+    let resource_spans = vec![ResourceSpans { scope_spans, ..Default::default() }];
+    publish(&written, 0, request("first")).await;
+    publish(&written, 0, ExportTraceServiceRequest { resource_spans }.encode_to_vec().into()).await;
+    written.close().await;
+    drop(written);
+    let narrow = LocalConfig { max_record_bytes: 70_000, ..LocalConfig::new(dir.path()) };
+    let bus: Arc<dyn Bus> = LocalBus::open(narrow).unwrap();
+    let metrics = run_once(&bus).await;
+
+    let records = read(&bus, Topics::default().spans()).await;
+    let mut lengths = Vec::new();
+    for record in &records {
+        let request = ExportTraceServiceRequest::decode(record.value.clone().unwrap()).unwrap();
+        let names: Vec<_> =
+            request.resource_spans.iter().flat_map(|r| &r.scope_spans[0].spans).map(|s| s.name.len()).collect();
+        assert_eq!(header(record, HEADER_ITEMS), names.len().to_string());
+        lengths.extend(names);
+    }
+    lengths.sort_unstable();
+    assert_eq!(lengths, [5, 30_000, 30_000, 30_000, 30_000]);
+    let dead = read(&bus, Topics::default().dead_letters()).await;
+    assert_eq!(dead.len(), 1);
+    assert_eq!(header(&dead[0], dead_letter::HEADER_OFFSET), "1");
+    let error = header(&dead[0], dead_letter::HEADER_ERROR);
+    assert!(error.starts_with("a single item of 90"), "{error}");
+    assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"too_large\"} 1"));
 }

@@ -12,6 +12,7 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::dead_letters;
 use super::status::Monitor;
 
 /// What `/metrics` is.
@@ -59,6 +60,7 @@ impl AdminServer {
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/status", get(status))
+            .merge(dead_letters::routes())
             .with_state(Arc::clone(&monitor));
         tokio::select! {
             served = axum::serve(self.listener, routes) => {

@@ -1,7 +1,7 @@
 //! What `/status` says: per component its state, totals, rates and lag.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::health::HealthTable;
+use crate::dead_letter::DeadLetters;
 use crate::metrics::{Metrics, Sample};
 
 /// Time between two samples of the counters.
@@ -76,13 +77,20 @@ pub struct Monitor {
     pub(super) health: HealthTable,
     pub(super) metrics: Arc<Metrics>,
     history: Mutex<VecDeque<(Instant, Vec<Sample>)>>,
+    pub(super) dead_letters: OnceLock<DeadLetters>,
 }
 
 impl Monitor {
     /// A monitor of a process that starts now. `config` must be free of secrets.
     pub fn new(version: &'static str, config: Value, health: HealthTable, metrics: Arc<Metrics>) -> Self {
         let history = Mutex::default();
-        Self { version, started: Instant::now(), config, health, metrics, history }
+        let dead_letters = OnceLock::new();
+        Self { version, started: Instant::now(), config, health, metrics, history, dead_letters }
+    }
+
+    /// Lets the admin port show, replay and drop the dead letters of the process's bus. The first ones stay.
+    pub fn set_dead_letters(&self, dead_letters: DeadLetters) {
+        let _ = self.dead_letters.set(dead_letters);
     }
 
     /// Samples the counters every second, until dropped. Without it, rates are averages since the start.

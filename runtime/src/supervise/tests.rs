@@ -1,6 +1,9 @@
 use std::sync::Mutex;
 
-use afflux_bus::{BusError, Consumer, ConsumerConfig, PartitionId, PartitionLag, Producer, TopicSpec};
+use afflux_bus::{
+    BusError, Consumer, ConsumerConfig, PartitionId, PartitionLag, Producer, Reader, ReaderConfig, TopicSpec,
+    Transactional,
+};
 use async_trait::async_trait;
 
 use super::*;
@@ -25,6 +28,14 @@ impl Bus for LaggingBus {
     }
 
     async fn consumer(&self, _: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn reader(&self, _: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn transactional(&self, _: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
         Err(BusError::Closed)
     }
 

@@ -128,6 +128,28 @@ impl<P: Place> Place for &mut Keeping<P> {
     }
 }
 
+/// Splits a request of either signal into its first `first` items (at least 1) and the others.
+///
+/// One part, which shares the request's bytes, where there are no others.
+pub fn at_item(request: &Bytes, first: u64) -> Vec<Part> {
+    scatter(request, 2, ByCount { left: first.max(1) }).parts
+}
+
+struct ByCount {
+    /// Items that still go to the first part.
+    left: u64,
+}
+
+impl Place for ByCount {
+    fn resource(&mut self, _raw: &[u8]) {}
+
+    fn item(&mut self, _raw: &[u8]) -> Result<u32, InvalidId> {
+        let partition = u32::from(self.left == 0);
+        self.left = self.left.saturating_sub(1);
+        Ok(partition)
+    }
+}
+
 struct ByTrace<F> {
     partition_of: F,
     /// The trace id seen last and its partition: spans of a trace tend to stand together.

@@ -1,7 +1,7 @@
 //! Records that cannot be stored: kept, with where they came from and why, before they count as settled (D7).
 
 use afflux_bus::{BusError, Received};
-use afflux_runtime::dead_letter::{dead_letter, shorten};
+use afflux_runtime::dead_letter::{Refusal, dead_letter, now_ms, shorten};
 use afflux_runtime::metrics::ReasonLabels;
 
 use super::NAME;
@@ -41,7 +41,8 @@ async fn send(
 ) -> Result<(), BusError> {
     let partitions = shared.producer.partitions(&shared.dead_letters).await?;
     let topic = shared.dead_letters.as_str().into();
-    let mut letter = dead_letter(record, topic, partitions.max(1), NAME, reason, error);
+    let refusal = Refusal { component: NAME, reason, error, time_ms: now_ms() };
+    let mut letter = dead_letter(record, topic, partitions.max(1), refusal);
     if short {
         shorten(&mut letter);
     }

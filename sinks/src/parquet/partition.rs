@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afflux_bus::{Assignment, Received};
-use afflux_schemas::topics::HEADER_ITEMS;
+use afflux_runtime::dead_letter::{is_for_another, items};
 use object_store::path::Path;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use super::NAME;
 use super::clock::Mark;
 use super::dead_letters;
 use super::error::Stop;
@@ -279,7 +280,7 @@ impl Partition {
         if record.offset < self.floor.floor {
             protocol::below_floor(record.offset, record.timestamp_ms, self.floor.raised_ms)?;
             usage.dequeue(record.size());
-            shared.dropped("stored_before", items(&record));
+            shared.dropped("stored_before", items(&record.headers));
             return Ok(true);
         }
         if range.admit(&record)? == Admission::Beyond {
@@ -287,6 +288,11 @@ impl Partition {
             return Ok(false);
         }
         usage.dequeue(record.size());
+        // It counts for the range like any other, so that names and rows stay a function of the range.
+        if is_for_another(&record.headers, NAME) {
+            shared.dropped("replay_of_another", items(&record.headers));
+            return Ok(!range.is_full());
+        }
         match scan(*table, &record, cluster, usage) {
             Ok(rows) => range.add(rows).await?,
             Err(malformed) => {
@@ -329,10 +335,4 @@ impl Partition {
             Command::Drain => self.draining = true,
         }
     }
-}
-
-/// Spans or log records of a record that is not decoded, as far as its header says.
-fn items(record: &Received) -> u64 {
-    let header = record.headers.get(HEADER_ITEMS).and_then(|digits| std::str::from_utf8(digits).ok());
-    header.and_then(|digits| digits.parse().ok()).unwrap_or(1)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use afflux_bus::{
     Assignment, Bus, BusError, Consumer, ConsumerConfig, Event, Generation, Headers, Offset, PartitionId, PartitionLag,
-    Producer, Received, Record, TopicSpec,
+    Producer, Reader, ReaderConfig, Received, Record, TopicSpec, Transactional,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -323,6 +323,14 @@ impl Bus for SimBus {
             state.last_member
         });
         Ok(Box::new(SimConsumer { bus: self.clone(), id }))
+    }
+
+    async fn reader(&self, _: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn transactional(&self, _: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
+        Err(BusError::Closed)
     }
 
     async fn lag(&self, _: &str, _: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {

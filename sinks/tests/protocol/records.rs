@@ -234,3 +234,18 @@ async fn a_record_of_very_many_hours_is_stored_and_one_of_too_many_is_a_dead_let
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].headers.get("afflux-dead-letter-reason").unwrap(), "scattered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_for_another_is_passed_over_and_one_for_the_sink_is_stored() {
+    let world = World::new(1);
+    for (offset, to) in [(0, "processors"), (1, "sinks.parquet"), (2, "processors")] {
+        let headers = Headers(vec![("afflux-replay-to".into(), to.into()), ("afflux-items".into(), "1".into())]);
+        world.bus.append(&spans(0), offset, 7, Some(request(&[format!("for {to}")], 0)), headers);
+    }
+    let sink = world.start();
+    world.drained().await;
+    assert_eq!(sink.metric("dropped_items_total{component=\"sinks.parquet\",reason=\"replay_of_another\"}"), 2);
+    sink.stop().await;
+    assert_eq!(world.bus.committed(&spans(0)), Some(3));
+    assert_eq!(world.rows().await.into_keys().collect::<Vec<_>>(), ["for sinks.parquet"]);
+}

@@ -4,18 +4,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afflux_bus::conformance::Subject;
-use afflux_bus::kafka::{KafkaBus, KafkaConfig};
+use afflux_bus::kafka::{Compression, KafkaBus, KafkaConfig};
 use afflux_bus::{
-    Bus, BusError, Cleanup, Consumer, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, Record,
-    TopicSpec,
+    Bus, BusError, Cleanup, Consumer, ConsumerConfig, ErrorClass, Event, Headers, Offset, PartitionId, ReaderConfig,
+    ReaderEvent, Received, Record, TopicSpec,
 };
+use afflux_runtime::dead_letter::now_ms;
 use afflux_tests::kafka::KafkaServer;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 /// Small, so that topics limited by size have segments of a megabyte.
 const MAX_RECORD_BYTES: usize = 512 * 1024;
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Kafka {
     brokers: String,
@@ -241,5 +245,82 @@ async fn a_named_member_that_restarts_disturbs_nobody_and_its_double_ends_it() {
     for member in [one, two, double] {
         member.close().await;
     }
+    bus.close().await;
+}
+
+/// What was committed behind a transaction that is still open is not visible yet, but was committed: a reader waits for
+/// it, or an operator who has just taken an id over would miss what the former owner wrote.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_is_complete_only_behind_what_was_open_when_it_began() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let bus = KafkaBus::connect(config(&brokers)).await.expect("a bus");
+    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
+    let name: Arc<str> = "open-transaction".into();
+    bus.create_topics(&[TopicSpec { name: Arc::clone(&name), partitions: 1, cleanup }]).await.expect("a topic");
+    let raw: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &brokers)
+        .set("transactional.id", "open-transaction-raw")
+        .create()
+        .expect("a producer");
+    raw.init_transactions(PATIENCE).expect("an id");
+    raw.begin_transaction().expect("a transaction");
+    raw.send(BaseRecord::<(), str>::to(&name).payload("open").partition(0)).expect("queued");
+    raw.flush(PATIENCE).expect("written");
+    let committed = Record {
+        to: PartitionId::new(Arc::clone(&name), 0),
+        key: None,
+        value: Some("committed".into()),
+        timestamp_ms: now_ms(),
+        headers: Headers::new(),
+    };
+    let mut writer = bus.transactional("open-transaction-writer".into()).await.expect("an id");
+    writer.transact(vec![committed]).await.expect("a commit");
+
+    let mut reader = bus.reader(ReaderConfig::new([name])).await.expect("a reader");
+    let early = tokio::time::timeout(Duration::from_secs(2), reader.next()).await;
+    assert!(early.is_err(), "it cannot know yet: {early:?}");
+    raw.abort_transaction(PATIENCE).expect("an abort");
+    let ReaderEvent::Records(records) = reader.next().await.expect("an event") else { panic!("no record") };
+    assert_eq!(records.iter().map(|r| r.value.as_deref()).collect::<Vec<_>>(), [Some(&b"committed"[..])]);
+    assert!(matches!(reader.next().await, Ok(ReaderEvent::CaughtUp(_))));
+    assert_eq!(reader.next().await.expect("an event"), ReaderEvent::Complete);
+    bus.close().await;
+}
+
+/// Only the broker knows the limit of a topic that somebody else has configured.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_whose_records_are_over_a_topics_own_limit_is_told_and_writes_nothing() {
+    let Some(Kafka { brokers }) = kafka().await else { return };
+    let admin: AdminClient<_> = ClientConfig::new().set("bootstrap.servers", &brokers).create().expect("an admin");
+    let narrow = NewTopic::new("narrow", 1, TopicReplication::Fixed(1)).set("max.message.bytes", "10000");
+    admin.create_topics(&[narrow], &AdminOptions::new()).await.expect("an answer")[0].as_ref().expect("a topic");
+    let bus =
+        KafkaBus::connect(KafkaConfig { compression: Compression::None, ..config(&brokers) }).await.expect("a bus");
+    let record = |bytes: usize| Record {
+        to: PartitionId::new("narrow", 0),
+        key: None,
+        value: Some(vec![b'x'; bytes].into()),
+        timestamp_ms: now_ms(),
+        headers: Headers::new(),
+    };
+    for _ in 0..2 {
+        let mut writer = bus.transactional("narrow".into()).await.expect("an id");
+        writer.transact(vec![record(2)]).await.expect("a transaction");
+        let refused = writer.transact(vec![record(1), record(20_000)]).await;
+        assert!(matches!(refused, Err(BusError::TooLarge { .. })), "{refused:?}");
+        // What librdkafka then makes of the next transaction is nothing to rely on.
+        let over = writer.transact(vec![record(3)]).await;
+        assert!(matches!(over, Err(BusError::Fenced { .. })), "{over:?}");
+    }
+    let mut reader = bus.reader(ReaderConfig::new(["narrow".into()])).await.expect("a reader");
+    let mut sizes = Vec::new();
+    loop {
+        match reader.next().await.expect("an event") {
+            ReaderEvent::Records(records) => sizes.extend(records.iter().map(Received::size)),
+            ReaderEvent::CaughtUp(_) => {}
+            ReaderEvent::Complete => break,
+        }
+    }
+    assert_eq!(sizes, [2, 2]);
     bus.close().await;
 }

@@ -4,6 +4,7 @@ mod bad_input;
 mod bus_kafka;
 mod bus_local;
 mod collector;
+mod dead_letters;
 mod exactly_once;
 mod kafka_pipeline;
 mod kill;

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afflux_schemas::topics::mirrored;
-use bytes::Bytes;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
 use self::rewind::from_list;
@@ -22,9 +21,9 @@ use super::context::{MemberContext, Rebalance};
 use crate::contract::StartAt;
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
-use crate::kafka::client::{Leaders, lock, partition_id};
+use crate::kafka::client::{Leaders, lock, partition_id, received};
 use crate::kafka::error::is_unknown_topic;
-use crate::record::{Generation, Headers, PartitionId, Received};
+use crate::record::{PartitionId, Received};
 
 /// How long the thread sleeps at most: within this time a release or a pause reaches librdkafka.
 const TICK: Duration = Duration::from_millis(20);
@@ -188,19 +187,8 @@ impl Driver {
             // Matched by a pattern.
             None => Arc::clone(self.topics.entry(message.topic().into()).or_insert_with(|| message.topic().into())),
         };
-        let headers = message.headers().map_or_else(Headers::new, |headers| {
-            Headers(headers.iter().map(|h| (Arc::from(h.key), h.value.map_or_else(Bytes::new, copy))).collect())
-        });
-        Received {
-            from: PartitionId { topic, partition: u32::try_from(message.partition()).unwrap_or(0) },
-            // The inbox knows.
-            generation: Generation(0),
-            offset: u64::try_from(message.offset()).unwrap_or(0),
-            timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-            key: message.key().map(copy),
-            value: message.payload().map(copy),
-            headers,
-        }
+        // The inbox knows the generation.
+        received(message, topic)
     }
 
     fn consumer_error(&mut self, consumer: &BaseConsumer<MemberContext>, error: &KafkaError) {
@@ -383,10 +371,6 @@ impl Driver {
             self.member.inbox.fail(self.member.shared.unreachable());
         }
     }
-}
-
-fn copy(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }
 
 fn partitions(list: &TopicPartitionList) -> Vec<PartitionId> {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use afflux_bus::{Offset, PartitionLag, Producer};
+use afflux_bus::{Offset, PartitionLag, Producer, Reader, ReaderConfig, Transactional};
 
 use super::*;
 
@@ -43,6 +43,14 @@ impl Bus for Flaky {
 
     async fn consumer(&self, config: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
         Ok(Box::new(Member { inner: self.inner.consumer(config).await?, plan: Arc::clone(&self.plan) }))
+    }
+
+    async fn reader(&self, config: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        self.inner.reader(config).await
+    }
+
+    async fn transactional(&self, id: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
+        self.inner.transactional(id).await
     }
 
     async fn lag(&self, group: &str, topics: &[Arc<str>]) -> Result<Vec<PartitionLag>, BusError> {
@@ -118,6 +126,7 @@ struct Running {
     bus: Arc<dyn Bus>,
     plan: Arc<Plan>,
     health: HealthTable,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
     task: tokio::task::JoinHandle<Result<(), ComponentError>>,
 }
@@ -127,15 +136,16 @@ impl Running {
         let dir = tempfile::tempdir().unwrap();
         let (bus, plan) = (bus(dir.path()).await, Arc::new(plan));
         let (health, shutdown) = (HealthTable::default(), CancellationToken::new());
+        let metrics = Arc::new(Metrics::new());
         let context = Context {
             bus: Arc::new(Flaky { inner: bus.clone(), plan: plan.clone() }),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::clone(&metrics),
             health: health.component(NAME),
             shutdown: shutdown.clone(),
         };
         let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
         let task = tokio::spawn(Box::new(stage).run(context));
-        Self { _dir: dir, bus, plan, health, shutdown, task }
+        Self { _dir: dir, bus, plan, health, metrics, shutdown, task }
     }
 
     async fn until(&self, what: &str, is: impl Fn(&State) -> bool) {
@@ -219,4 +229,21 @@ async fn a_partition_that_takes_nothing_is_set_aside_and_the_others_go_on() {
     let one_by_one = ["afflux.ingest.spans/0/0-0", "afflux.ingest.spans/1/0-0", "afflux.ingest.spans/1/1-1"];
     let joined = ["afflux.ingest.spans/0/0-0", "afflux.ingest.spans/1/0-1"];
     assert!(sources == one_by_one || sources == joined, "{sources:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_counts_once_its_transaction_is_committed_however_often_that_is_tried() {
+    let stage = Running::start(Plan { fences: Mutex::new(2), ..Plan::default() }).await;
+    publish(&stage.bus, 0, Bytes::from_static(b"\x0a\xffnonsense")).await;
+    let metrics = Arc::clone(&stage.metrics);
+    let waiting = async {
+        while !metrics.encode().contains("dead_letters_total") {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), waiting).await.unwrap();
+    assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"malformed\"} 1"));
+    let bus = Arc::clone(&stage.bus);
+    assert_eq!(read(&bus, Topics::default().dead_letters()).await.len(), 1, "counted, so committed");
+    stage.stop().await;
 }

@@ -3,7 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use afflux_bus::{Bus, BusError, Consumer, ConsumerConfig, PartitionLag, Producer, Record, TopicSpec};
+use afflux_bus::{
+    Bus, BusError, Consumer, ConsumerConfig, PartitionLag, Producer, Reader, ReaderConfig, Record, TopicSpec,
+    Transactional,
+};
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -73,6 +76,14 @@ impl Bus for Handle {
     }
 
     async fn consumer(&self, _: ConsumerConfig) -> Result<Box<dyn Consumer>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn reader(&self, _: ReaderConfig) -> Result<Box<dyn Reader>, BusError> {
+        Err(BusError::Closed)
+    }
+
+    async fn transactional(&self, _: Arc<str>) -> Result<Box<dyn Transactional>, BusError> {
         Err(BusError::Closed)
     }
 
