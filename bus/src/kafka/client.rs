@@ -1,6 +1,7 @@
 //! What every librdkafka client of this bus shares: its log, its health, its knowledge of topics.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -243,7 +244,21 @@ pub(super) fn check_size(record: &Record, config: &KafkaConfig) -> Result<(), Bu
 pub(super) fn received(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Received {
     let copy = Bytes::copy_from_slice;
     let headers = message.headers().map_or_else(Headers::new, |headers| {
-        Headers(headers.iter().map(|h| (Arc::from(h.key), h.value.map_or_else(Bytes::new, copy))).collect())
+        let header = |at| catch_unwind(AssertUnwindSafe(|| headers.get(at))).map_err(|_| at);
+        let known = (0..headers.count()).map(header).filter_map(|header| match header {
+            Ok(header) => Some((Arc::from(header.key), header.value.map_or_else(Bytes::new, copy))),
+            // The client library panics at a name that is no text. It could not be passed on in any way.
+            Err(at) => {
+                tracing::warn!(
+                    topic = &*topic,
+                    offset = message.offset(),
+                    header = at,
+                    "header whose name is no UTF-8 left out"
+                );
+                None
+            }
+        });
+        Headers(known.collect())
     });
     Received {
         from: PartitionId { topic, partition: u32::try_from(message.partition()).unwrap_or(0) },
