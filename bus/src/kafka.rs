@@ -7,9 +7,12 @@
 mod admin;
 mod client;
 mod config;
+mod connection;
 mod consumer;
 mod error;
+mod oauth;
 mod producer;
+mod security;
 mod transaction;
 
 use std::sync::{Arc, Mutex};
@@ -21,8 +24,10 @@ use tokio::sync::mpsc;
 use self::admin::Admin;
 use self::client::{Shared, blocking, lock};
 pub use self::config::{Compression, KafkaConfig};
+pub use self::connection::KafkaConnection;
 use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
+pub use self::security::{KafkaSasl, KafkaTls, SaslMechanism, Secret};
 use crate::contract::{Bus, Consumer, ConsumerConfig, PartitionLag, Producer};
 use crate::error::BusError;
 use crate::record::{PartitionId, TopicSpec};
@@ -44,8 +49,9 @@ impl KafkaBus {
     ///
     /// Answers [`BusError::Config`] for settings that cannot work and [`BusError::Unreachable`] where no broker
     /// answers within the configured timeout.
-    pub async fn connect(config: KafkaConfig) -> Result<Arc<Self>, BusError> {
+    pub async fn connect(mut config: KafkaConfig) -> Result<Arc<Self>, BusError> {
         config.validate()?;
+        config.connection.read_files()?;
         let shared = Arc::new(Shared::new(config));
         let admin = Arc::new(Admin::new(Arc::clone(&shared))?);
         let producer = Arc::new(KafkaProducer::new(Arc::clone(&shared), Arc::clone(&admin))?);

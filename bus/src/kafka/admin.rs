@@ -39,6 +39,7 @@ impl Admin {
         if topics.is_empty() {
             return Ok(());
         }
+        self.shared.authenticate(self.client.inner())?;
         let settings: Vec<_> = topics.iter().map(|topic| self.settings(topic)).collect();
         let replication = self.shared.config.replication.map_or(-1, i32::from);
         let new: Vec<NewTopic<'_>> = topics
@@ -96,6 +97,7 @@ impl Admin {
 
     /// The size limit that a topic has; `None` where the broker does not say.
     pub(super) async fn max_message_bytes(&self, topic: &str) -> Option<usize> {
+        self.shared.authenticate(self.client.inner()).ok()?;
         let answer = self.client.describe_configs(&[ResourceSpecifier::Topic(topic)], &self.options()).await.ok()?;
         let resource = answer.into_iter().next()?.ok()?;
         resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
@@ -108,6 +110,7 @@ impl Admin {
         }
         let (observer, shared) = (self.observer(group)?, Arc::clone(&self.shared));
         blocking(move || {
+            shared.authenticate(observer.client())?;
             let timeout = shared.config.timeout;
             let fail = |error: &KafkaError| shared.unanswered("lag of a group", error);
             let at = |offset| offset_list(partitions.iter().map(|p| (p, offset)));

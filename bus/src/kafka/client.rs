@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::Client;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
@@ -13,7 +13,9 @@ use rdkafka::{ClientContext, Statistics};
 
 use super::config::KafkaConfig;
 use super::error::{Operation, is_unknown_topic};
-use crate::error::BusError;
+use super::oauth;
+use super::security::KafkaSasl;
+use crate::error::{BusError, ErrorClass};
 use crate::record::{PartitionId, Record};
 
 /// How long a topic's partition count is answered from memory before it is asked for again.
@@ -56,6 +58,27 @@ impl Shared {
 
     pub(super) fn check_open(&self) -> Result<(), BusError> {
         if self.is_closed() { Err(BusError::Closed) } else { Ok(()) }
+    }
+
+    /// The token that authenticates clients now, where a token does.
+    pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let sasl = self.config.sasl.as_ref();
+        let key = format!("`{}.sasl.token_file`", self.config.section);
+        match sasl.and_then(KafkaSasl::token_file) {
+            Some(file) => oauth::read(file).map_err(|reason| format!("{key}: {reason}").into()),
+            None => Err(format!("no token: set {key}").into()),
+        }
+    }
+
+    /// Gives a client that nobody polls the token that it needs for its next requests.
+    pub(super) fn authenticate<C: ClientContext>(&self, client: &Client<C>) -> Result<(), BusError> {
+        if self.config.sasl.as_ref().is_none_or(|sasl| sasl.token_file().is_none()) {
+            return Ok(());
+        }
+        let given = self.token().map_err(|error| error.to_string()).and_then(|token| oauth::give(client, token));
+        // The file's writer may be late.
+        let class = ErrorClass::Transient(None);
+        given.map_err(|reason| BusError::Other { what: "authentication at kafka", reason, class })
     }
 
     /// What to say about a failure of `what`.

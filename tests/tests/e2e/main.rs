@@ -5,6 +5,7 @@ mod bus_kafka;
 mod bus_local;
 mod exactly_once;
 mod kafka_pipeline;
+mod kafka_security;
 mod kill;
 mod real_clients;
 mod s3;
