@@ -31,10 +31,15 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
             Ok(bus)
         }
         BusKind::Kafka => {
-            let bus = KafkaBus::connect(kafka_config(config)).await?;
+            let bus = connect_kafka(config).await?;
             Ok(bus)
         }
     }
+}
+
+/// Connects to the configured Kafka cluster, whichever bus is the configured one; one attempt.
+pub(crate) async fn connect_kafka(config: &Config) -> Result<Arc<KafkaBus>, BusError> {
+    KafkaBus::connect(kafka_config(config)).await
 }
 
 fn local_config(config: &Config) -> LocalConfig {

@@ -5,6 +5,7 @@
 //! so that none of their transactions spans two generations.
 
 mod admin;
+mod cause;
 mod client;
 mod config;
 mod connection;
@@ -22,6 +23,7 @@ use rdkafka::producer::Producer as _;
 use tokio::sync::mpsc;
 
 use self::admin::Admin;
+pub use self::admin::{TopicChange, TopicPlan};
 use self::client::{Shared, blocking, lock};
 pub use self::config::{Compression, KafkaConfig};
 pub use self::connection::KafkaConnection;
@@ -47,8 +49,8 @@ pub struct KafkaBus {
 impl KafkaBus {
     /// Connects to a cluster.
     ///
-    /// Answers [`BusError::Config`] for settings that cannot work and [`BusError::Unreachable`] where no broker
-    /// answers within the configured timeout.
+    /// Answers [`BusError::Config`] for settings that cannot work, as soon as a broker has refused them, and
+    /// [`BusError::Unreachable`] where no broker answers within the configured timeout.
     pub async fn connect(mut config: KafkaConfig) -> Result<Arc<Self>, BusError> {
         config.validate()?;
         config.connection.read_files()?;
@@ -56,8 +58,7 @@ impl KafkaBus {
         let admin = Arc::new(Admin::new(Arc::clone(&shared))?);
         let producer = Arc::new(KafkaProducer::new(Arc::clone(&shared), Arc::clone(&admin))?);
         let (asked, native) = (Arc::clone(&shared), producer.native()?);
-        blocking(move || native.client().fetch_cluster_id(asked.config.timeout).ok_or_else(|| asked.unreachable()))
-            .await??;
+        blocking(move || asked.await_broker(native.client())).await??;
         let (members, members_left) = mpsc::channel(1);
         Ok(Arc::new(Self {
             shared,
@@ -66,6 +67,21 @@ impl KafkaBus {
             members: Mutex::new(Some(members)),
             members_left: tokio::sync::Mutex::new(members_left),
         }))
+    }
+
+    /// Compares topics with what is configured; changes nothing.
+    pub async fn plan_topics(&self, topics: &[TopicSpec]) -> Result<Vec<TopicPlan>, BusError> {
+        self.shared.check_open()?;
+        self.admin.plan(topics).await
+    }
+
+    /// Creates topics, adds partitions and alters settings as planned, and leaves alone what else was set for a topic.
+    ///
+    /// Kafka replaces all settings of a topic at once: what someone else changes between its reading and its writing
+    /// here is lost. Nothing is ever deleted.
+    pub async fn apply_topics(&self, plans: &[TopicPlan]) -> Result<(), BusError> {
+        self.shared.check_open()?;
+        self.admin.apply(plans).await
     }
 }
 

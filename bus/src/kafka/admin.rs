@@ -1,5 +1,7 @@
 //! Topics and the offsets of groups, asked for and arranged from outside.
 
+mod topics;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +12,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 
+pub use self::topics::{TopicChange, TopicPlan};
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
 use crate::contract::PartitionLag;
 use crate::error::BusError;
@@ -23,7 +26,7 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
 /// A client of the brokers' administration, and one per group whose lag is asked for.
 pub(super) struct Admin {
     shared: Arc<Shared>,
-    client: AdminClient<PlainContext>,
+    client: Arc<AdminClient<PlainContext>>,
     observers: Mutex<HashMap<Arc<str>, Arc<BaseConsumer<PlainContext>>>>,
 }
 
@@ -31,7 +34,7 @@ impl Admin {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BusError> {
         let client = AdminClient::from_config_and_context(&shared.config.producer(), PlainContext)
             .map_err(|error| shared.operation("creation of an admin client").kafka_error(&error))?;
-        Ok(Self { shared, client, observers: Mutex::default() })
+        Ok(Self { shared, client: Arc::new(client), observers: Mutex::default() })
     }
 
     /// Creates the topics that do not exist.

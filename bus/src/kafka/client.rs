@@ -11,6 +11,7 @@ use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Statistics};
 
+use super::cause::Cause;
 use super::config::KafkaConfig;
 use super::error::{Operation, is_unknown_topic};
 use super::oauth;
@@ -20,6 +21,8 @@ use crate::record::{PartitionId, Record};
 
 /// How long a topic's partition count is answered from memory before it is asked for again.
 const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+/// How long the client is asked for the cluster before it is asked what went wrong.
+const GLANCE: Duration = Duration::from_millis(50);
 /// Pause between two questions about a topic whose leaders are being elected.
 const LEADER_RETRY: Duration = Duration::from_millis(50);
 
@@ -94,12 +97,38 @@ impl Shared {
         }
     }
 
+    /// Takes note of an error that concerns a client as a whole.
+    pub(super) fn observe(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) => self.health.down.store(true, Ordering::Release),
+            Some(code) => *lock(&self.health.cause) = Some(Cause::new(&self.config, code, reason)),
+            None => {}
+        }
+    }
+
+    /// Waits until a broker answers. What no waiting can change is an error as soon as it is known.
+    pub(super) fn await_broker<C: ClientContext>(&self, client: &Client<C>) -> Result<(), BusError> {
+        let deadline = Instant::now() + self.config.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if client.fetch_cluster_id(left.min(GLANCE)).is_some() {
+                return Ok(());
+            }
+            let refused = self.health.cause().filter(|cause| cause.is_known);
+            match refused {
+                Some(Cause { text, is_final: true, .. }) => {
+                    return Err(BusError::Config(format!("no connection to {}: {text}", self.config.brokers)));
+                }
+                None if Instant::now() < deadline => {}
+                _ => return Err(self.unreachable()),
+            }
+        }
+    }
+
     /// No broker answers, for the last reason that a client gave.
     pub(super) fn unreachable(&self) -> BusError {
-        let reason = match self.health.reason() {
-            reason if reason.is_empty() => format!("no answer within {:?}", self.config.timeout),
-            reason => reason,
-        };
+        let reason = self.health.reason().unwrap_or_else(|| format!("no answer within {:?}", self.config.timeout));
         BusError::Unreachable { brokers: self.config.brokers.clone(), reason }
     }
 }
@@ -108,7 +137,7 @@ impl Shared {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     down: AtomicBool,
-    reason: Mutex<String>,
+    cause: Mutex<Option<Cause>>,
 }
 
 impl Health {
@@ -120,19 +149,15 @@ impl Health {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Why the last connection failed; empty before any did.
-    fn reason(&self) -> String {
-        lock(&self.reason).clone()
+    /// Why the last connection failed; `None` before any did.
+    fn reason(&self) -> Option<String> {
+        lock(&self.cause).as_ref().map(|cause| cause.text.clone())
     }
 
-    /// Takes note of an error that concerns a client as a whole.
-    pub(super) fn observe(&self, error: &KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client");
-        match error.rdkafka_error_code() {
-            Some(Code::AllBrokersDown) => self.down.store(true, Ordering::Relaxed),
-            Some(_) => reason.clone_into(&mut lock(&self.reason)),
-            None => {}
-        }
+    /// Why there is no connection, once every broker has been tried.
+    fn cause(&self) -> Option<Cause> {
+        let down = self.down.load(Ordering::Acquire);
+        lock(&self.cause).clone().filter(|_| down)
     }
 }
 

@@ -53,7 +53,7 @@ impl ClientContext for MemberContext {
     fn stats(&self, _: Statistics) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.shared.health.observe(&error, reason);
+        self.shared.observe(&error, reason);
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
