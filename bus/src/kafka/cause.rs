@@ -5,6 +5,17 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use super::connection::KafkaConnection;
 use super::security::SaslMechanism;
 
+/// How OpenSSL and librdkafka put it that a broker does not take the client for whom it should be.
+const REFUSED_CERTIFICATE: [&str; 7] = [
+    "alert bad certificate",
+    "alert certificate required",
+    "alert certificate unknown",
+    "alert unknown ca",
+    "alert handshake failure",
+    "alert certificate expired",
+    "client ssl authentication might be required",
+];
+
 /// What librdkafka said of a connection that failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cause {
@@ -59,7 +70,8 @@ fn judge(connection: &KafkaConnection, code: Code, reason: &str) -> (Kind, Strin
             let what = "the broker does not speak TLS at that port";
             (Kind::Final, what.to_owned(), vec!["brokers", protocol_key(connection)])
         }
-        Code::SSL if says(&["alert", "unexpected message", "certificate required", "client ssl authentication"]) => {
+        // After the handshake of TLS 1.3, so that librdkafka takes it for a broken connection.
+        _ if says(&REFUSED_CERTIFICATE) => {
             let what = "the broker refuses this client's certificate, or wants one where none is given";
             (Kind::Final, what.to_owned(), certificate_keys(connection))
         }
@@ -108,5 +120,110 @@ fn certificate_keys(connection: &KafkaConnection) -> Vec<&'static str> {
     match connection.tls {
         Some(_) => vec!["tls.certificate", "tls.key"],
         None => vec!["options.ssl.certificate.location", "options.ssl.key.location"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::security::{KafkaSasl, KafkaTls};
+
+    fn cause(tls: bool, sasl: Option<SaslMechanism>, code: Code, reason: &str) -> Cause {
+        let connection = KafkaConnection {
+            tls: tls.then(KafkaTls::default),
+            sasl: sasl.map(|mechanism| KafkaSasl { mechanism: Some(mechanism), ..KafkaSasl::default() }),
+            ..KafkaConnection::new("kafka:9092")
+        };
+        Cause::new(&connection, code, reason)
+    }
+
+    /// Words of librdkafka 2.12 with OpenSSL 3.
+    #[test]
+    fn librdkafkas_words_become_a_cause_and_the_keys_to_look_at() {
+        let scram = Some(SaslMechanism::ScramSha512);
+        let cases = [
+            (
+                true,
+                scram,
+                Code::Authentication,
+                "SASL authentication error: invalid credentials",
+                true,
+                "sasl.password",
+            ),
+            (true, Some(SaslMechanism::OauthBearer), Code::Authentication, "invalid_token", true, "sasl.token_file"),
+            (
+                true,
+                None,
+                Code::SSL,
+                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: \
+                broker certificate could not be verified",
+                true,
+                "tls.ca",
+            ),
+            (false, None, Code::SSL, "certificate verify failed", true, "options.ssl.ca.location"),
+            (
+                true,
+                None,
+                Code::SSL,
+                "Failed to verify broker certificate: hostname mismatch",
+                true,
+                "tls.verify_hostname",
+            ),
+            (true, None, Code::SSL, "error:0A00010B:SSL routines::wrong version number", true, "tls"),
+            (
+                true,
+                None,
+                Code::BrokerTransportFailure,
+                "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad \
+                certificate: SSL alert number 42",
+                true,
+                "tls.certificate",
+            ),
+            (
+                true,
+                None,
+                Code::BrokerTransportFailure,
+                "SSL handshake failed: Disconnected: SSL connection closed by \
+                peer: connecting to a PLAINTEXT broker listener?",
+                false,
+                "tls",
+            ),
+            (
+                false,
+                None,
+                Code::BrokerTransportFailure,
+                "Disconnected: requesting ApiVersion: might be caused by \
+                incorrect security.protocol configuration (connecting to a SSL listener?)",
+                false,
+                "tls",
+            ),
+            (
+                true,
+                None,
+                Code::BrokerTransportFailure,
+                "Disconnected: verify that security.protocol is correctly \
+                configured, broker might require SASL authentication",
+                false,
+                "sasl",
+            ),
+        ];
+        for (tls, sasl, code, reason, is_final, key) in cases {
+            let cause = cause(tls, sasl, code, reason);
+            assert_eq!((cause.is_final, cause.is_known), (is_final, true), "{cause:?}");
+            assert!(cause.text.contains(&format!("`bus.kafka.{key}`")), "{key}: {}", cause.text);
+            assert!(cause.text.contains(reason), "{}", cause.text);
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_away_may_come_back() {
+        for (code, reason) in [
+            (Code::BrokerTransportFailure, "Connect to ipv4#127.0.0.1:1 failed: Connection refused"),
+            (Code::Resolve, "Failed to resolve 'kafka:9092'"),
+        ] {
+            let cause = cause(true, None, code, reason);
+            assert!(!cause.is_known && !cause.is_final, "{cause:?}");
+            assert!(cause.text.contains("`bus.kafka.brokers`"), "{}", cause.text);
+        }
     }
 }

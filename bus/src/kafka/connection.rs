@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 use super::security::{KafkaSasl, KafkaTls, Wrong};
 use crate::error::BusError;
@@ -122,6 +123,10 @@ impl KafkaConnection {
     pub(super) fn with_options(&self, mut config: ClientConfig) -> ClientConfig {
         for (key, value) in &self.options {
             config.set(key, value);
+        }
+        if self.options.contains_key("debug") {
+            // Else librdkafka keeps what it was asked for to itself.
+            config.set_log_level(RDKafkaLogLevel::Debug);
         }
         config
     }

@@ -232,7 +232,7 @@ impl KafkaSasl {
             self.password = Some(secret("password_file", &file)?);
         }
         if let Some(file) = &self.token_file {
-            super::oauth::read(file).map_err(|reason| ("token_file", reason))?;
+            super::oauth::read(file).map_err(|reason| ("token_file", format!("names {reason}")))?;
         }
         Ok(())
     }
@@ -252,12 +252,16 @@ impl KafkaSasl {
 
 /// A file's text; errors name the file.
 fn read(key: &'static str, file: &Path) -> Result<String, Wrong> {
-    fs::read_to_string(file).map_err(|error| (key, format!("{}: {error}", file.display())))
+    fs::read_to_string(file).map_err(|error| (key, format!("names {}: {error}", file.display())))
 }
 
 /// A secret out of its file, without the line's end that editors add.
 fn secret(key: &'static str, file: &Path) -> Result<Secret, Wrong> {
     let text = read(key, file)?;
     let text = text.trim_end_matches(['\r', '\n']);
-    if text.is_empty() { wrong(key, format!("{}: is empty", file.display())) } else { Ok(Secret::new(text)) }
+    if text.is_empty() {
+        wrong(key, format!("names {}, which is empty", file.display()))
+    } else {
+        Ok(Secret::new(text))
+    }
 }

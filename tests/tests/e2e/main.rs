@@ -6,6 +6,7 @@ mod bus_local;
 mod exactly_once;
 mod kafka_pipeline;
 mod kafka_security;
+mod kafka_topics;
 mod kill;
 mod real_clients;
 mod s3;

@@ -141,7 +141,7 @@ fn passwords_come_from_their_files_and_missing_files_are_named_by_key() {
     let said = reason(&mut from(missing.clone()));
     assert!(said.contains("`bus.kafka.sasl.password_file`") && said.contains("missing"), "{said}");
     std::fs::write(&written, "\n").unwrap();
-    assert!(reason(&mut from(written)).contains("is empty"));
+    assert!(reason(&mut from(written)).contains("which is empty"));
     let tls = KafkaTls { ca: Some(missing), ..tls() };
     let said = reason(&mut KafkaConnection { tls: Some(tls), ..plain() });
     assert!(said.contains("`bus.kafka.tls.ca`"), "{said}");
