@@ -5,12 +5,12 @@ mod topics;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 pub use self::topics::{TopicChange, TopicPlan};
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
@@ -32,7 +32,7 @@ pub(super) struct Admin {
 
 impl Admin {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BusError> {
-        let client = AdminClient::from_config_and_context(&shared.config.producer(), PlainContext)
+        let client = AdminClient::from_config_and_context(&silent(shared.config.producer()), PlainContext)
             .map_err(|error| shared.operation("creation of an admin client").kafka_error(&error))?;
         Ok(Self { shared, client: Arc::new(client), observers: Mutex::default() })
     }
@@ -139,7 +139,7 @@ impl Admin {
         if let Some(observer) = observers.get(group) {
             return Ok(Arc::clone(observer));
         }
-        let observer = BaseConsumer::from_config_and_context(&self.shared.config.observer(group), PlainContext)
+        let observer = BaseConsumer::from_config_and_context(&silent(self.shared.config.observer(group)), PlainContext)
             .map_err(|error| self.shared.operation("creation of a consumer").kafka_error(&error))?;
         let observer = Arc::new(observer);
         observers.insert(Arc::from(group), Arc::clone(&observer));
@@ -155,6 +155,12 @@ impl Admin {
         let observers = std::mem::take(&mut *lock(&self.observers));
         let _ = blocking(move || drop(observers)).await;
     }
+}
+
+/// Keeps the log of a client from piling up where nobody polls it.
+fn silent(mut config: ClientConfig) -> ClientConfig {
+    config.set_log_level(RDKafkaLogLevel::Emerg);
+    config
 }
 
 /// Partitions with an offset each, as librdkafka takes them.

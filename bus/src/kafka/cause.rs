@@ -76,12 +76,13 @@ fn judge(connection: &KafkaConnection, code: Code, reason: &str) -> (Kind, Strin
             (Kind::Final, what.to_owned(), certificate_keys(connection))
         }
         Code::SSL => (Kind::Doubtful, "TLS failed".to_owned(), vec![protocol_key(connection)]),
-        _ if says(&["incorrect security.protocol", "connecting to a ssl listener"]) => {
+        _ if says(&["disconnected"]) && says(&["in state apiversion_query"]) && !connection.encrypts() => {
             let what = "the broker ended the connection at the first request: it may speak TLS only";
             (Kind::Doubtful, what.to_owned(), vec![protocol_key(connection)])
         }
-        _ if says(&["might require sasl"]) => {
-            let what = "the broker ended the connection early: it may want authentication";
+        _ if says(&["disconnected"]) && says(&["in state up"]) && !connection.authenticates() => {
+            let what = "the broker ended the connection at the first request that needs rights: it may want \
+                        authentication";
             (Kind::Doubtful, what.to_owned(), vec!["sasl"])
         }
         _ if says(&["connecting to a plaintext"]) => {
@@ -140,72 +141,24 @@ mod tests {
     /// Words of librdkafka 2.12 with OpenSSL 3.
     #[test]
     fn librdkafkas_words_become_a_cause_and_the_keys_to_look_at() {
-        let scram = Some(SaslMechanism::ScramSha512);
+        use Code::{Authentication as Auth, BrokerTransportFailure as Transport, SSL as Tls};
+        let (scram, token) = (Some(SaslMechanism::ScramSha512), Some(SaslMechanism::OauthBearer));
+        let untrusted = "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed";
+        let refused = "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad certificate: SSL alert number 42";
+        let plaintext = "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?";
+        let first = "Disconnected: connection closed by peer (after 44ms in state APIVERSION_QUERY)";
+        let second = "Disconnected: connection closed by peer (after 3ms in state UP)";
         let cases = [
-            (
-                true,
-                scram,
-                Code::Authentication,
-                "SASL authentication error: invalid credentials",
-                true,
-                "sasl.password",
-            ),
-            (true, Some(SaslMechanism::OauthBearer), Code::Authentication, "invalid_token", true, "sasl.token_file"),
-            (
-                true,
-                None,
-                Code::SSL,
-                "SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: \
-                broker certificate could not be verified",
-                true,
-                "tls.ca",
-            ),
-            (false, None, Code::SSL, "certificate verify failed", true, "options.ssl.ca.location"),
-            (
-                true,
-                None,
-                Code::SSL,
-                "Failed to verify broker certificate: hostname mismatch",
-                true,
-                "tls.verify_hostname",
-            ),
-            (true, None, Code::SSL, "error:0A00010B:SSL routines::wrong version number", true, "tls"),
-            (
-                true,
-                None,
-                Code::BrokerTransportFailure,
-                "Receive failed: error:0A000412:SSL routines::ssl/tls alert bad \
-                certificate: SSL alert number 42",
-                true,
-                "tls.certificate",
-            ),
-            (
-                true,
-                None,
-                Code::BrokerTransportFailure,
-                "SSL handshake failed: Disconnected: SSL connection closed by \
-                peer: connecting to a PLAINTEXT broker listener?",
-                false,
-                "tls",
-            ),
-            (
-                false,
-                None,
-                Code::BrokerTransportFailure,
-                "Disconnected: requesting ApiVersion: might be caused by \
-                incorrect security.protocol configuration (connecting to a SSL listener?)",
-                false,
-                "tls",
-            ),
-            (
-                true,
-                None,
-                Code::BrokerTransportFailure,
-                "Disconnected: verify that security.protocol is correctly \
-                configured, broker might require SASL authentication",
-                false,
-                "sasl",
-            ),
+            (true, scram, Auth, "SASL authentication error: invalid credentials", true, "sasl.password"),
+            (true, token, Auth, "SASL authentication error: {\"status\":\"invalid_token\"}", true, "sasl.token_file"),
+            (true, None, Tls, untrusted, true, "tls.ca"),
+            (false, None, Tls, untrusted, true, "options.ssl.ca.location"),
+            (true, None, Tls, "certificate verify failed: hostname mismatch", true, "tls.verify_hostname"),
+            (true, None, Tls, "error:0A00010B:SSL routines::wrong version number", true, "tls"),
+            (true, None, Transport, refused, true, "tls.certificate"),
+            (true, None, Transport, plaintext, false, "tls"),
+            (false, None, Transport, first, false, "tls"),
+            (true, None, Transport, second, false, "sasl"),
         ];
         for (tls, sasl, code, reason, is_final, key) in cases {
             let cause = cause(tls, sasl, code, reason);
@@ -219,6 +172,10 @@ mod tests {
     fn a_broker_that_is_away_may_come_back() {
         for (code, reason) in [
             (Code::BrokerTransportFailure, "Connect to ipv4#127.0.0.1:1 failed: Connection refused"),
+            (
+                Code::BrokerTransportFailure,
+                "Disconnected: connection closed by peer (after 9ms in state APIVERSION_QUERY)",
+            ),
             (Code::Resolve, "Failed to resolve 'kafka:9092'"),
         ] {
             let cause = cause(true, None, code, reason);

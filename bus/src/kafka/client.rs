@@ -107,6 +107,16 @@ impl Shared {
         }
     }
 
+    /// Takes librdkafka's log. Connections that a broker ends are told there only, and not as errors.
+    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+        if facility == "FAIL" && message.contains("Disconnected") && !matches!(level, RDKafkaLogLevel::Debug) {
+            // Before it stands which of librdkafka's threads has met it.
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            *lock(&self.health.cause) = Some(Cause::new(&self.config, Code::BrokerTransportFailure, reason));
+        }
+    }
+
     /// Waits until a broker answers. What no waiting can change is an error as soon as it is known.
     pub(super) fn await_broker<C: ClientContext>(&self, client: &Client<C>) -> Result<(), BusError> {
         let deadline = Instant::now() + self.config.timeout;

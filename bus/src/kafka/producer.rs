@@ -43,7 +43,7 @@ impl ClientContext for ReportContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        self.shared.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}
@@ -101,8 +101,12 @@ fn is_stuck(error: &KafkaError) -> bool {
 }
 
 /// Makes a librdkafka producer.
-pub(super) fn native(config: &ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
-    Native::from_config_and_context(config, ReportContext { shared: Arc::clone(shared) })
+pub(super) fn native(mut config: ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
+    if config.get("debug").is_none() {
+        // For the connections that a broker ends.
+        config.set_log_level(RDKafkaLogLevel::Info);
+    }
+    Native::from_config_and_context(&config, ReportContext { shared: Arc::clone(shared) })
         .map_err(|error| shared.operation("creation of a producer").kafka_error(&error))
 }
 
@@ -208,7 +212,7 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     pub(super) fn new(shared: Arc<Shared>, admin: Arc<Admin>) -> Result<Self, BusError> {
-        let native = native(&shared.config.producer(), &shared)?;
+        let native = native(shared.config.producer(), &shared)?;
         let queue_permits = permits(shared.config.queue_bytes);
         Ok(Self {
             shared,
@@ -225,7 +229,7 @@ impl KafkaProducer {
         let current = slot.as_ref().ok_or(BusError::Closed)?;
         if let Some((code, reason)) = current.client().fatal_error() {
             tracing::warn!(%code, reason, "producer replaced after a fatal error");
-            let old = slot.replace(native(&self.shared.config.producer(), &self.shared)?);
+            let old = slot.replace(native(self.shared.config.producer(), &self.shared)?);
             // Its end waits for its thread.
             tokio::task::spawn_blocking(move || drop(old));
         }

@@ -87,10 +87,10 @@ async fn topics_become_what_the_configuration_says_and_a_second_plan_is_empty() 
     let all = before.iter().fold(AlterConfig::new(ResourceSpecifier::Topic(name)), |a, (key, value)| a.set(key, value));
     let altered = site.admin()?.alter_configs(&[all.set("flush.ms", "12345")], &AdminOptions::new()).await?;
     altered[0].as_ref().map_err(|(_, code)| anyhow::anyhow!("{code}"))?;
-    let file = site.configured("partitions: 3, retention: {age: 2h, bytes: 128MiB}")?;
+    let file = site.configured("partitions: 3, retention: {age: 2h, bytes: 1GiB}")?;
     let said = topics("apply", &file, 0);
     says(&said, &["plan-apply.spans: differs", "~ partitions: 2 -> 3", "~ retention.ms: 3600000 -> 7200000"]);
-    says(&said, &["~ retention.bytes: 67108864 -> 134217728", "~ segment.bytes: ", "keys go to other partitions"]);
+    says(&said, &["~ retention.bytes: 67108864 -> 1073741824", "~ segment.bytes: ", "keys go to other partitions"]);
     topics("plan", &file, 0);
     topics("--check", &file, 0);
     let own = site.own("spans").await?;

@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Statistics, TopicPartitionList};
 
-use crate::kafka::client::{self, Shared, lock};
+use crate::kafka::client::{Shared, lock};
 
 /// A rebalance that librdkafka waits for.
 pub(super) enum Rebalance {
@@ -47,7 +47,7 @@ impl ClientContext for MemberContext {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        self.shared.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}

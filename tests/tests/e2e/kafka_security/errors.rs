@@ -89,3 +89,18 @@ async fn tls_to_a_broker_without_it_and_the_reverse_are_said() {
     let refused = refusal(kafka.mutual_tls(), None, None).await;
     says(&refused, ErrorClass::Transient(None), &[&kafka.mutual_tls(), "`bus.kafka.tls`"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_wants_authentication_of_a_client_without_is_said() {
+    let Some(kafka) = kafka().await else { return };
+    let refused = refusal(kafka.sasl_tls(), Some(tls(kafka.security())), None).await;
+    says(&refused, ErrorClass::Transient(None), &[&kafka.sasl_tls(), "`bus.kafka.sasl`"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_down_may_come_back() {
+    let Some(_) = kafka().await else { return };
+    let connection = KafkaConnection { timeout: Duration::from_secs(1), ..KafkaConnection::new("127.0.0.1:1") };
+    let refused = KafkaBus::connect(KafkaConfig { connection, ..KafkaConfig::new("") }).await.err().expect("refused");
+    says(&refused, ErrorClass::Transient(None), &["127.0.0.1:1", "`bus.kafka.brokers`", "onnect"]);
+}
