@@ -6,6 +6,7 @@
 
 mod admin;
 mod cause;
+mod certificate;
 mod client;
 mod config;
 mod connection;
@@ -58,7 +59,11 @@ impl KafkaBus {
         let admin = Arc::new(Admin::new(Arc::clone(&shared))?);
         let producer = Arc::new(KafkaProducer::new(Arc::clone(&shared), Arc::clone(&admin))?);
         let (asked, native) = (Arc::clone(&shared), producer.native()?);
-        blocking(move || asked.await_broker(native.client())).await??;
+        blocking(move || match asked.await_broker(native.client()) {
+            Err(refused) if asked.is_untrusted() => Err(certificate::refusal(&asked, refused)),
+            answer => answer,
+        })
+        .await??;
         let (members, members_left) = mpsc::channel(1);
         Ok(Arc::new(Self {
             shared,

@@ -25,6 +25,8 @@ pub(super) struct Cause {
     pub(super) is_final: bool,
     /// Whether the broker answered at all, only otherwise than the configuration expects.
     pub(super) is_known: bool,
+    /// Whether it is the broker's certificate.
+    pub(super) is_untrusted: bool,
 }
 
 impl Cause {
@@ -34,8 +36,9 @@ impl Cause {
         let keys: Vec<_> = keys.iter().map(|key| format!("`{}.{key}`", connection.section)).collect();
         Self {
             text: format!("{what}; look at {} ({reason})", keys.join(" and ")),
-            is_final: kind == Kind::Final,
+            is_final: matches!(kind, Kind::Untrusted | Kind::Final),
             is_known: kind != Kind::Away,
+            is_untrusted: kind == Kind::Untrusted,
         }
     }
 }
@@ -46,7 +49,9 @@ enum Kind {
     Away,
     /// Something answers, and ends the connection, which a broker in trouble does as well.
     Doubtful,
-    /// The broker or the client refuses the other.
+    /// The client does not take the broker for whom it should be.
+    Untrusted,
+    /// The broker refuses the client, or both speak otherwise.
     Final,
 }
 
@@ -64,7 +69,7 @@ fn judge(connection: &KafkaConnection, code: Code, reason: &str) -> (Kind, Strin
         Code::SSL if says(&["verify failed", "failed to verify", "could not be verified"]) => {
             let what = "the broker's certificate is not trusted (verify failed): no authority that is known has signed it, \
                         or it is not for that host";
-            (Kind::Final, what.to_owned(), vec![ca_key(connection), verify_key(connection)])
+            (Kind::Untrusted, what.to_owned(), vec![ca_key(connection), verify_key(connection)])
         }
         Code::SSL if says(&["wrong version number", "packet length", "record layer failure", "http request"]) => {
             let what = "the broker does not speak TLS at that port";

@@ -136,11 +136,37 @@ impl Shared {
         }
     }
 
+    /// Whether the last connection failed for the broker's certificate.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.health.cause().is_some_and(|cause| cause.is_untrusted)
+    }
+
+    /// What a broker has answered so far, after a moment.
+    pub(super) fn glance<C: ClientContext>(&self, client: &Client<C>) -> Answer {
+        match (client.fetch_cluster_id(GLANCE), self.health.cause()) {
+            (Some(_), _) => Answer::Other,
+            (None, Some(Cause { is_untrusted: true, .. })) => Answer::Untrusted,
+            (None, Some(Cause { is_known: true, .. })) => Answer::Other,
+            (None, _) => Answer::None,
+        }
+    }
+
     /// No broker answers, for the last reason that a client gave.
     pub(super) fn unreachable(&self) -> BusError {
         let reason = self.health.reason().unwrap_or_else(|| format!("no answer within {:?}", self.config.timeout));
         BusError::Unreachable { brokers: self.config.brokers.clone(), reason }
     }
+}
+
+/// What came of the first words with a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing yet.
+    None,
+    /// Its certificate is refused.
+    Untrusted,
+    /// Anything else: its certificate is accepted.
+    Other,
 }
 
 /// Whether any broker answers, as far as the clients know.
