@@ -1,11 +1,9 @@
 //! The root of the configuration: one key per part of the process.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use afflux_bus::kafka::KafkaConfig;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
 use afflux_producers::generate::GenerateConfig;
@@ -20,8 +18,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod brokers;
+mod kafka;
 
 pub(crate) use brokers::Brokers;
+pub(crate) use kafka::KafkaBusConfig;
 
 /// How long a drain may take, unless configured.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,35 +97,6 @@ pub(crate) struct LocalBusConfig {
     pub(crate) max_bytes: Option<ByteSize>,
     /// Bytes waiting to be written; beyond them producers are refused.
     pub(crate) in_flight: ByteSize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct KafkaBusConfig {
-    /// Addresses to start from, such as `kafka-0:9092, kafka-1:9092`: a list, or a text with commas.
-    pub(crate) brokers: Brokers,
-    /// The name under which brokers log this client and apply quotas.
-    pub(crate) client_id: String,
-    /// How long one operation waits for a broker.
-    pub(crate) timeout: Period,
-    /// How long a transaction may stay open before the broker aborts it.
-    pub(crate) transaction_timeout: Period,
-    /// Bytes of one record at most, before compression.
-    pub(crate) max_record_bytes: ByteSize,
-    /// Bytes that wait for acknowledgement at most, per producer.
-    pub(crate) in_flight: ByteSize,
-    /// Compression of what is written.
-    pub(crate) compression: Compression,
-    /// Further settings of librdkafka as they are, such as `security.protocol`, `sasl.username`, `linger.ms`.
-    pub(crate) options: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Compression {
-    None,
-    Lz4,
-    Zstd,
 }
 
 /// Names and shape of the topics.
@@ -204,21 +175,6 @@ impl Default for LocalBusConfig {
             max_record_bytes: ByteSize(LocalConfig::DEFAULT_MAX_RECORD_BYTES as u64),
             max_bytes: None,
             in_flight: ByteSize(LocalConfig::DEFAULT_IN_FLIGHT_BYTES as u64),
-        }
-    }
-}
-
-impl Default for KafkaBusConfig {
-    fn default() -> Self {
-        Self {
-            brokers: Brokers(vec!["127.0.0.1:9092".into()]),
-            client_id: "afflux".into(),
-            timeout: Period(KafkaConfig::DEFAULT_TIMEOUT),
-            transaction_timeout: Period(KafkaConfig::DEFAULT_TRANSACTION_TIMEOUT),
-            max_record_bytes: ByteSize(KafkaConfig::DEFAULT_MAX_RECORD_BYTES as u64),
-            in_flight: ByteSize(KafkaConfig::DEFAULT_QUEUE_BYTES as u64),
-            compression: Compression::Lz4,
-            options: BTreeMap::new(),
         }
     }
 }

@@ -49,7 +49,8 @@ impl Subject for Kafka {
     }
 
     async fn open_unreachable(&self) -> Option<Result<Arc<dyn Bus>, BusError>> {
-        let config = KafkaConfig { timeout: Duration::from_secs(2), ..config("127.0.0.1:1") };
+        let mut config = config("127.0.0.1:1");
+        config.connection.timeout = Duration::from_secs(2);
         Some(KafkaBus::connect(config).await.map(|bus| bus as Arc<dyn Bus>))
     }
 
@@ -73,7 +74,9 @@ afflux_bus::conformance_suite!(kafka);
 async fn a_transaction_whose_output_is_refused_by_the_client_commits_nothing() {
     let Some(Kafka { brokers }) = kafka().await else { return };
     let options = [("topic.metadata.refresh.interval.ms", "200")].map(|(key, value)| (key.into(), value.into()));
-    let bus = KafkaBus::connect(KafkaConfig { options: options.into(), ..config(&brokers) }).await.expect("a bus");
+    let mut config = config(&brokers);
+    config.connection.options = options.into();
+    let bus = KafkaBus::connect(config).await.expect("a bus");
     let spec = |name: &str, partitions| TopicSpec {
         name: name.into(),
         partitions,

@@ -7,6 +7,8 @@ mod collector;
 mod dead_letters;
 mod exactly_once;
 mod kafka_pipeline;
+mod kafka_security;
+mod kafka_topics;
 mod kill;
 mod real_clients;
 mod s3;
