@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use afflux_bus::Received;
 use afflux_runtime::Signal;
+use afflux_runtime::dead_letter::now_ms;
 use afflux_schemas::encoding::{Encoding, Undecodable};
 use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
@@ -113,6 +114,9 @@ impl Source {
     }
 }
 
+/// How far the clocks of those who write records may be ahead of ours, in milliseconds.
+const AHEAD_MS: i64 = 60_000;
+
 /// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
 const OWN_HEADERS: [&str; 5] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
 
@@ -159,9 +163,12 @@ pub fn open(
     }
     let mut headers = record.headers.clone();
     headers.0.retain(|(name, _)| !OWN_HEADERS.contains(&&**name));
+    // Of a record from the future nothing is known but that its clock is wrong. Brokers refuse it beyond an hour, and
+    // whoever takes its time for the present would wait for hours.
+    let timestamp_ms = record.timestamp_ms.min(now_ms().saturating_add(AHEAD_MS));
     for (partition, value, items, cluster) in placed.parts {
         let (signal, headers) = (source.signal, headers.clone());
-        deliver(Envelope { signal, value, items, cluster, timestamp_ms: record.timestamp_ms, headers }, partition);
+        deliver(Envelope { signal, value, items, cluster, timestamp_ms, headers }, partition);
     }
     Ok(leftover)
 }

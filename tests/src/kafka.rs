@@ -1,4 +1,4 @@
-//! A real Apache Kafka: one node, KRaft, in a fresh directory.
+//! A real Apache Kafka: one node, KRaft, in a fresh directory; and more nodes that join it.
 
 mod properties;
 pub mod security;
@@ -33,6 +33,8 @@ pub struct KafkaServer {
     dir: TempDir,
     log: PathBuf,
     port: u16,
+    /// Port of the controller, and the cluster's id.
+    cluster: (u16, String),
     /// Ports of the listeners behind proxies.
     behind: Vec<u16>,
     /// Ports of the listeners for which certificates are wanted, and authentication.
@@ -64,6 +66,16 @@ impl KafkaServer {
     /// As [`KafkaServer::start`], with two more listeners: [`KafkaServer::mutual_tls`], [`KafkaServer::sasl_tls`].
     pub fn start_secured() -> anyhow::Result<Option<Self>> {
         or_skip(|libs| Self::start_from(libs, &[], true))
+    }
+
+    /// Starts a second broker of the same cluster, node 2. Topics of before stay where they are.
+    pub fn second(&self) -> anyhow::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("afflux-kafka-").tempdir()?;
+        let port = free_ports(1)?[0];
+        let properties = properties::joining(port, self.cluster.0, &dir.path().join("data"));
+        let server = Self::format(self.libs.clone(), dir, &properties, &[], port, self.cluster.clone())?;
+        server.restart()?;
+        Ok(server)
     }
 
     /// The broker that all tests of this process share; topic and group names must be unique per test.
@@ -162,19 +174,36 @@ impl KafkaServer {
             listeners.push(Listener::new("MTLS", "SSL", secured[0]));
             listeners.push(Listener::new("SASL_SSL", "SASL_SSL", secured[1]));
         }
-        let properties = dir.path().join("server.properties");
         let text = properties::text(&listeners, controller, &dir.path().join("data"), security.as_ref());
+        let scram: Vec<_> = security.iter().flat_map(|_| Security::scram_arguments()).collect();
+        let mut server = Self::format(libs, dir, &text, &scram, port, (controller, cluster_id()))?;
+        server.behind = behind;
+        (server.secured, server.security) = (secured, security);
+        Ok(server)
+    }
+
+    /// A broker that has not been started, with its directory in order.
+    fn format(
+        libs: PathBuf,
+        dir: TempDir,
+        text: &str,
+        arguments: &[String],
+        port: u16,
+        cluster: (u16, String),
+    ) -> anyhow::Result<Self> {
+        let properties = dir.path().join("server.properties");
         fs::write(&properties, text)?;
         let log = log_file(&libs, port)?;
         let formatted = java(&libs)
-            .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id()])
+            .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--cluster-id", &cluster.1])
             .arg("--config")
             .arg(&properties)
-            .args(security.iter().flat_map(|_| Security::scram_arguments()))
+            .args(arguments)
             .output()
             .context("starting java")?;
         ensure!(formatted.status.success(), "kafka storage format: {}", String::from_utf8_lossy(&formatted.stderr));
-        Ok(Self { libs, dir, log, port, behind, secured, security, running: Mutex::new(None) })
+        let (behind, running) = (Vec::new(), Mutex::default());
+        Ok(Self { libs, dir, log, port, cluster, behind, secured: [0; 2], security: None, running })
     }
 
     fn wait_until_ready(&self, java: &mut Child) -> anyhow::Result<()> {

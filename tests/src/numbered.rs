@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use afflux_bus::{Headers, PartitionId, Producer, Record};
+use afflux_schemas::topics::HEADER_ITEMS;
 use anyhow::{Context as _, ensure};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// all; one that was acknowledged has to be found.
 #[derive(Clone, Debug, Default)]
 pub struct Numbered {
+    /// Whether records look like those of our receivers, which keep their partition; others are split anew.
+    keeps_partition: bool,
     next: Arc<AtomicU64>,
     known: Arc<Mutex<Known>>,
 }
@@ -59,6 +62,11 @@ impl Verdict {
 }
 
 impl Numbered {
+    /// A source whose records keep their partition.
+    pub fn that_keeps_partitions() -> Self {
+        Self { keeps_partition: true, ..Self::default() }
+    }
+
     /// Sends to every partition of a topic in turn, with that many senders, until told to stop.
     pub async fn send(&self, producer: Arc<dyn Producer>, topic: &str, senders: usize, stop: Arc<AtomicBool>) {
         let partitions = producer.partitions(topic).await.unwrap_or(1);
@@ -88,13 +96,17 @@ impl Numbered {
         let first = self.next.fetch_add(SPANS, Ordering::AcqRel);
         let numbers = first..first + SPANS;
         let partition = u32::try_from(first / SPANS % u64::from(partitions)).unwrap_or_default();
+        let mut headers = Headers::new();
+        if self.keeps_partition {
+            headers.push(HEADER_ITEMS, SPANS.to_string());
+        }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let record = Record {
             to: PartitionId { topic: Arc::clone(topic), partition },
             key: None,
             value: Some(request(numbers.clone()).into()),
             timestamp_ms: i64::try_from(now.as_millis()).unwrap_or_default(),
-            headers: Headers::new(),
+            headers,
         };
         if producer.send(vec![record]).await.is_ok() {
             self.known().acked.extend(numbers);

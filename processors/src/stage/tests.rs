@@ -270,3 +270,21 @@ async fn an_output_over_the_limit_is_split_down_to_the_item_that_is_too_large_by
     assert!(error.starts_with("a single item of 90"), "{error}");
     assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"too_large\"} 1"));
 }
+
+#[tokio::test]
+async fn a_record_from_the_future_goes_on_with_a_time_that_every_broker_takes() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    let to = PartitionId::new(Topics::default().ingest_spans(), 0);
+    let day = 24 * 3600 * 1000;
+    let now = dead_letter::now_ms();
+    for timestamp_ms in [now + day, now - day] {
+        let value = Some(request("a"));
+        let record = Record { to: to.clone(), key: None, value, timestamp_ms, headers: Headers::new() };
+        bus.producer().await.unwrap().send(vec![record]).await.unwrap();
+        run_once(&bus).await;
+    }
+    let times: Vec<_> = read(&bus, Topics::default().spans()).await.iter().map(|r| r.timestamp_ms - now).collect();
+    assert!((60_000..70_000).contains(&times[0]), "{times:?}");
+    assert_eq!(times[1], -day);
+}

@@ -28,7 +28,7 @@ pub(super) fn text(listeners: &[Listener], controller: u16, data: &Path, securit
     let bound = all(&|l| Some(format!("{}://127.0.0.1:{}", l.name, l.port)));
     let advertised = all(&|l| l.told.map(|told| format!("{}://127.0.0.1:{told}", l.name)));
     let protocols = all(&|l| Some(format!("{}:{}", l.name, l.protocol)));
-    format!(
+    let own = format!(
         "process.roles=broker,controller\n\
          node.id=1\n\
          controller.quorum.voters=1@127.0.0.1:{controller}\n\
@@ -37,6 +37,30 @@ pub(super) fn text(listeners: &[Listener], controller: u16, data: &Path, securit
          listener.security.protocol.map={protocols}\n\
          controller.listener.names=CONTROLLER\n\
          log.dirs={}\n\
+         {}",
+        data.display(),
+        security.map_or_else(String::new, Security::properties)
+    );
+    own + COMMON
+}
+
+/// The configuration of a second broker, whose controller is the first one's.
+pub(super) fn joining(port: u16, controller: u16, data: &Path) -> String {
+    let own = format!(
+        "process.roles=broker\n\
+         node.id=2\n\
+         controller.quorum.voters=1@127.0.0.1:{controller}\n\
+         listeners=PLAINTEXT://127.0.0.1:{port}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         controller.listener.names=CONTROLLER\n\
+         log.dirs={}\n",
+        data.display()
+    );
+    own + COMMON
+}
+
+/// What tests of one broker want.
+const COMMON: &str = "\
          offsets.topic.replication.factor=1\n\
          offsets.topic.num.partitions=4\n\
          transaction.state.log.replication.factor=1\n\
@@ -49,9 +73,4 @@ pub(super) fn text(listeners: &[Listener], controller: u16, data: &Path, securit
          group.min.session.timeout.ms=500\n\
          log.retention.check.interval.ms=500\n\
          log.segment.delete.delay.ms=500\n\
-         log.initial.task.delay.ms=500\n\
-         {}",
-        data.display(),
-        security.map_or_else(String::new, Security::properties)
-    )
-}
+         log.initial.task.delay.ms=500\n";

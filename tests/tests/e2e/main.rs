@@ -12,3 +12,4 @@ mod kafka_topics;
 mod kill;
 mod real_clients;
 mod s3;
+mod stuck_partition;
