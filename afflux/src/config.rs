@@ -20,8 +20,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod brokers;
+mod sources;
 
 pub(crate) use brokers::Brokers;
+pub(crate) use sources::{KafkaSourceConfig, sources};
 
 /// How long a drain may take, unless configured.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -118,6 +120,8 @@ pub(crate) struct KafkaBusConfig {
     pub(crate) compression: Compression,
     /// Further settings of librdkafka as they are, such as `security.protocol`, `sasl.username`, `linger.ms`.
     pub(crate) options: BTreeMap<String, String>,
+    /// Other Kafka clusters, whose ingest topics are copied to those of the bus; each has `name` and `brokers`.
+    pub(crate) sources: Vec<KafkaSourceConfig>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -219,6 +223,7 @@ impl Default for KafkaBusConfig {
             in_flight: ByteSize(KafkaConfig::DEFAULT_QUEUE_BYTES as u64),
             compression: Compression::Lz4,
             options: BTreeMap::new(),
+            sources: Vec::new(),
         }
     }
 }

@@ -116,4 +116,4 @@ impl Component for OtlpReceiver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
