@@ -41,7 +41,8 @@ pub(crate) const COMPONENTS: &[Entry] = &[
 
 fn otlp(config: &Config) -> Built {
     let Some(otlp) = config.producers.otlp.on() else { return Ok(None) };
-    Ok(Some(Box::new(OtlpReceiver::new(otlp.clone(), config.topic_names(), None)?)))
+    let receiver = OtlpReceiver::new(otlp.clone(), config.topic_names(), None)?;
+    Ok(Some(Box::new(receiver.cluster_of_unnamed(config.own_cluster()))))
 }
 
 /// Sends to the receiver of the same process.

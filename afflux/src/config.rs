@@ -25,6 +25,8 @@ mod sources;
 pub(crate) use brokers::Brokers;
 pub(crate) use sources::{KafkaSourceConfig, sources};
 
+/// Cluster of records that name none, unless configured.
+const DEFAULT_CLUSTER: &str = "default";
 /// How long a drain may take, unless configured.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Age of the oldest record kept in a topic, unless configured.
@@ -36,7 +38,7 @@ const DEFAULT_PARTITIONS: u32 = 4;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Cluster of records that name none.
+    /// Cluster of records that name none: of what this process receives, and of what it processes and nobody has named.
     pub(crate) cluster: String,
     /// How long a stop may drain before it is cut off. Nothing acknowledged is lost by a cut: it stays on the bus.
     pub(crate) shutdown_timeout: Period,
@@ -174,7 +176,7 @@ pub(crate) struct SinksConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            cluster: "default".into(),
+            cluster: DEFAULT_CLUSTER.into(),
             shutdown_timeout: Period(DEFAULT_SHUTDOWN_TIMEOUT),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
@@ -254,6 +256,12 @@ impl Config {
     /// Cluster of records that name none.
     pub(crate) fn cluster(&self) -> Arc<str> {
         self.cluster.as_str().into()
+    }
+
+    /// The same, where it is configured. What this process receives is then of that cluster for whoever processes it;
+    /// the default is left to them.
+    pub(crate) fn own_cluster(&self) -> Option<String> {
+        Some(self.cluster.clone()).filter(|cluster| cluster != DEFAULT_CLUSTER && !cluster.is_empty())
     }
 }
 

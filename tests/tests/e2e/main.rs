@@ -8,5 +8,6 @@ mod dead_letters;
 mod exactly_once;
 mod kafka_pipeline;
 mod kill;
+mod multi_cluster;
 mod real_clients;
 mod s3;
