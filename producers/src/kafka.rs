@@ -36,9 +36,12 @@ pub trait Connect: Send + Sync {
     async fn connect(&self) -> Result<Arc<dyn Bus>, BusError>;
 }
 
+/// A source, and how it is reached.
+pub type Reachable = (SourceConfig, Arc<dyn Connect>);
+
 /// The component that reads every source.
 pub struct KafkaSources {
-    sources: Vec<(SourceConfig, Arc<dyn Connect>)>,
+    sources: Vec<Reachable>,
     topics: Topics,
 }
 
@@ -50,7 +53,7 @@ impl KafkaSources {
     ///
     /// # Errors
     /// Names the source and the key at fault.
-    pub fn new(sources: Vec<(SourceConfig, Arc<dyn Connect>)>, topics: Topics) -> Result<Self, InvalidSource> {
+    pub fn new(sources: Vec<Reachable>, topics: Topics) -> Result<Self, InvalidSource> {
         config::validate(sources.iter().map(|(config, _)| config))?;
         Ok(Self { sources, topics })
     }

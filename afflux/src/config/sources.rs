@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{Bus, BusError, ConsumerConfig};
-use afflux_producers::kafka::Connect;
 use afflux_producers::kafka::config::{DEFAULT_GROUP, SourceConfig};
+use afflux_producers::kafka::{Connect, Reachable};
 use afflux_runtime::config::{ByteSize, Period};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
@@ -85,7 +85,7 @@ impl KafkaSourceConfig {
 }
 
 /// Every source, with the way to reach it, checked without I/O.
-pub(crate) fn sources(config: &Config) -> Result<Vec<(SourceConfig, Arc<dyn Connect>)>, Misuse> {
+pub(crate) fn sources(config: &Config) -> Result<Vec<Reachable>, Misuse> {
     let source = |(at, source): (usize, &KafkaSourceConfig)| {
         let settings = source.settings(config);
         settings.validate().map_err(|error| Misuse(format!("`bus.kafka.sources.{at}`: {error}")))?;

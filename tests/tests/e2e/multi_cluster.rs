@@ -38,7 +38,7 @@ async fn send_logs(producer: &dyn Producer, topic: &str, count: u64) -> anyhow::
             to: PartitionId::new(topic, u32::try_from(number % partitions)?),
             key: None,
             value: Some(log(number).into()),
-            timestamp_ms: 1_700_000_000_000,
+            timestamp_ms: afflux_runtime::dead_letter::now_ms(),
             headers: Headers::new(),
         };
         producer.send(vec![record]).await?;

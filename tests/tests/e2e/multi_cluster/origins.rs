@@ -9,9 +9,12 @@ use anyhow::{Context as _, ensure};
 /// One record of one region: `NAME:topic/partition`, and its offset.
 pub(crate) type Origin = (String, u64);
 
-/// For every origin, the positions in the central ingest topic that hold a copy of it.
+/// For every origin, and every output partition that holds something of it, the positions in the central ingest topic
+/// that it came from.
+///
+/// Spans of one record may go to several partitions; those of its second copy go to the same ones.
 #[derive(Debug, Default)]
-pub(crate) struct Origins(HashMap<Origin, BTreeSet<String>>);
+pub(crate) struct Origins(HashMap<Origin, HashMap<u32, BTreeSet<String>>>);
 
 /// A header's text.
 pub(crate) fn text(record: &Received, header: &str) -> anyhow::Result<String> {
@@ -40,7 +43,8 @@ impl Origins {
             let cluster = text(record, HEADER_CLUSTER)?;
             for origin in of(record)? {
                 ensure!(origin.0.starts_with(&format!("{cluster}:")), "{origin:?} in a record of {cluster}");
-                found.0.entry(origin).or_default().insert(text(record, HEADER_SOURCE)?);
+                let positions = found.0.entry(origin).or_default().entry(record.from.partition).or_default();
+                positions.insert(text(record, HEADER_SOURCE)?);
             }
         }
         Ok(found)
@@ -54,11 +58,12 @@ impl Origins {
 
     /// Copies beyond the first of each record.
     pub(crate) fn second_copies(&self) -> usize {
-        self.0.values().map(|copies| copies.len() - 1).sum()
+        let copies = |held: &HashMap<u32, BTreeSet<String>>| held.values().map(BTreeSet::len).max().unwrap_or(1);
+        self.0.values().map(|held| copies(held) - 1).sum()
     }
 
     /// Whether there is more than one copy of something in an output.
     pub(crate) fn has_second_copy(&self, record: &Received) -> anyhow::Result<bool> {
-        Ok(of(record)?.iter().any(|origin| self.0[origin].len() > 1))
+        Ok(of(record)?.iter().any(|origin| self.0[origin][&record.from.partition].len() > 1))
     }
 }

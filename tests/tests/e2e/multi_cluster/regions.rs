@@ -263,6 +263,7 @@ async fn two_regions_arrive_centrally_through_outages_and_kills_and_second_copie
     let found = found(&records)?;
     let total: usize = found.values().flat_map(HashMap::values).sum();
     stage.settles("sinks.parquet", "spans", total).await?;
+    stage.settles("sinks.parquet", "logs", 2 * usize::try_from(LOG_RECORDS)?).await?;
     let spans = ["east", "west"].map(|name| (name.to_owned(), found[name].len() as u64));
     assert_eq!(stored(&lake, "spans", "span_id")?, spans);
     let logs = ["east", "west"].map(|name| (name.to_owned(), LOG_RECORDS));
