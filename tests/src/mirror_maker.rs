@@ -102,7 +102,7 @@ fn properties(sources: &[(&str, &str)], target: &str, topics: &str) -> String {
         text += &format!("{storage}.storage.replication.factor=1\n");
     }
     text + "offset.storage.partitions=1\nstatus.storage.partitions=1\n\
-            emit.heartbeats.enabled=false\nemit.checkpoints.enabled=false\nsync.group.offsets.enabled=false\n\
+            emit.heartbeats.interval.seconds=600\nemit.checkpoints.interval.seconds=600\n\
             sync.topic.configs.enabled=false\nsync.topic.acls.enabled=false\n\
             refresh.topics.interval.seconds=1\noffset.flush.interval.ms=1000\ntasks.max=1\n"
 }
