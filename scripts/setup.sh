@@ -43,6 +43,12 @@ look_for_build() {
     need cc "$(first_line cc --version)" gcc libc6-dev
     need c++ "$(first_line c++ --version)" g++
     need make "$(first_line make --version)" make
+    # OpenSSL's own build, within librdkafka's; `perl` alone may be a small part of Perl.
+    found=
+    if command -v perl >/dev/null && perl -MFindBin -MIPC::Cmd -MFile::Compare -e 1 2>/dev/null; then
+        found=$(perl -e 'printf "perl %vd", $^V')
+    fi
+    need perl "$found" perl
     if command -v cc >/dev/null && ! cc -E -x c - <<<'#include <stdlib.h>' >/dev/null 2>&1; then
         say "C headers" missing
         missing+=(libc6-dev)
@@ -71,6 +77,8 @@ look_for_tests() {
         unfit+=("Go 1.$go or later is needed, this is $found: see https://go.dev/doc/install")
     fi
     need go "$found" golang-go
+    # Certificates for a Kafka that speaks TLS.
+    need openssl "$(first_line openssl version)" openssl
 }
 
 # The package of the oldest Java that will do and that this release has.

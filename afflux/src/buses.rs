@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use afflux_bus::kafka::{self, KafkaBus, KafkaConfig};
+use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::local::{LocalBus, LocalConfig};
 use afflux_bus::{Bus, BusError};
 
-use crate::config::{BusKind, Compression, Config};
+use crate::config::{BusKind, Config};
 use crate::output::Misuse;
 
 /// Checks what can be checked without I/O.
@@ -16,7 +16,7 @@ pub(crate) fn validate(config: &Config) -> Result<(), Misuse> {
     }
     match config.bus.kind {
         BusKind::Local => Ok(()),
-        BusKind::Kafka => kafka_config(config).validate().map_err(|error| Misuse(format!("bus.kafka: {error}"))),
+        BusKind::Kafka => kafka_config(config).validate().map_err(|error| Misuse(error.to_string())),
     }
 }
 
@@ -31,10 +31,15 @@ pub(crate) async fn open(config: &Config) -> Result<Arc<dyn Bus>, BusError> {
             Ok(bus)
         }
         BusKind::Kafka => {
-            let bus = KafkaBus::connect(kafka_config(config)).await?;
+            let bus = connect_kafka(config).await?;
             Ok(bus)
         }
     }
+}
+
+/// Connects to the configured Kafka cluster, whichever bus is the configured one; one attempt.
+pub(crate) async fn connect_kafka(config: &Config) -> Result<Arc<KafkaBus>, BusError> {
+    KafkaBus::connect(kafka_config(config)).await
 }
 
 fn local_config(config: &Config) -> LocalConfig {
@@ -49,20 +54,5 @@ fn local_config(config: &Config) -> LocalConfig {
 }
 
 fn kafka_config(config: &Config) -> KafkaConfig {
-    let kafka = &config.bus.kafka;
-    KafkaConfig {
-        client_id: kafka.client_id.clone(),
-        compression: match kafka.compression {
-            Compression::None => kafka::Compression::None,
-            Compression::Lz4 => kafka::Compression::Lz4,
-            Compression::Zstd => kafka::Compression::Zstd,
-        },
-        timeout: kafka.timeout.0,
-        transaction_timeout: kafka.transaction_timeout.0,
-        max_record_bytes: kafka.max_record_bytes.as_usize(),
-        queue_bytes: kafka.in_flight.as_usize(),
-        replication: config.topics.replication,
-        options: kafka.options.clone(),
-        ..KafkaConfig::new(kafka.brokers.joined())
-    }
+    config.bus.kafka.settings(config.topics.replication)
 }

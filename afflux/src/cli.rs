@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Sends the telemetry of a plausible shop of services to an OTLP endpoint.
     Generate(GenerateArgs),
-    /// Creates the topics that do not exist, or checks them.
+    /// Creates the topics that do not exist, checks them, or makes them what the configuration says.
     Topics(TopicsArgs),
     /// Shows what could not be delivered, sends it back, or drops it.
     DeadLetters {
@@ -144,13 +144,32 @@ pub(crate) enum Protocol {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct TopicsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<TopicsCommand>,
     /// Configuration file.
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) config: PathBuf,
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub(crate) config: Option<PathBuf>,
     /// Only compares: fails if a topic is missing or has another number of partitions.
     #[arg(long)]
     pub(crate) check: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Shows how the topics differ from the configuration; exit code 1 if any does.
+    Plan(TopicsFile),
+    /// Shows the same, then creates topics, adds partitions and alters settings. Exit code 1 if differences are left
+    /// that only Kafka's own tools can change.
+    Apply(TopicsFile),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TopicsFile {
+    /// Configuration file.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]

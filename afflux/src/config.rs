@@ -1,11 +1,9 @@
 //! The root of the configuration: one key per part of the process.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use afflux_bus::kafka::KafkaConfig;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
 use afflux_producers::generate::GenerateConfig;
@@ -20,9 +18,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod brokers;
+mod kafka;
 mod sources;
 
 pub(crate) use brokers::Brokers;
+pub(crate) use kafka::KafkaBusConfig;
 pub(crate) use sources::{KafkaSourceConfig, sources};
 
 /// Cluster of records that name none, unless configured.
@@ -103,37 +103,6 @@ pub(crate) struct LocalBusConfig {
     pub(crate) in_flight: ByteSize,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct KafkaBusConfig {
-    /// Addresses to start from, such as `kafka-0:9092, kafka-1:9092`: a list, or a text with commas.
-    pub(crate) brokers: Brokers,
-    /// The name under which brokers log this client and apply quotas.
-    pub(crate) client_id: String,
-    /// How long one operation waits for a broker.
-    pub(crate) timeout: Period,
-    /// How long a transaction may stay open before the broker aborts it.
-    pub(crate) transaction_timeout: Period,
-    /// Bytes of one record at most, before compression.
-    pub(crate) max_record_bytes: ByteSize,
-    /// Bytes that wait for acknowledgement at most, per producer.
-    pub(crate) in_flight: ByteSize,
-    /// Compression of what is written.
-    pub(crate) compression: Compression,
-    /// Further settings of librdkafka as they are, such as `security.protocol`, `sasl.username`, `linger.ms`.
-    pub(crate) options: BTreeMap<String, String>,
-    /// Other Kafka clusters, whose ingest topics are copied to those of the bus; each has `name` and `brokers`.
-    pub(crate) sources: Vec<KafkaSourceConfig>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Compression {
-    None,
-    Lz4,
-    Zstd,
-}
-
 /// Names and shape of the topics.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -210,22 +179,6 @@ impl Default for LocalBusConfig {
             max_record_bytes: ByteSize(LocalConfig::DEFAULT_MAX_RECORD_BYTES as u64),
             max_bytes: None,
             in_flight: ByteSize(LocalConfig::DEFAULT_IN_FLIGHT_BYTES as u64),
-        }
-    }
-}
-
-impl Default for KafkaBusConfig {
-    fn default() -> Self {
-        Self {
-            brokers: Brokers(vec!["127.0.0.1:9092".into()]),
-            client_id: "afflux".into(),
-            timeout: Period(KafkaConfig::DEFAULT_TIMEOUT),
-            transaction_timeout: Period(KafkaConfig::DEFAULT_TRANSACTION_TIMEOUT),
-            max_record_bytes: ByteSize(KafkaConfig::DEFAULT_MAX_RECORD_BYTES as u64),
-            in_flight: ByteSize(KafkaConfig::DEFAULT_QUEUE_BYTES as u64),
-            compression: Compression::Lz4,
-            options: BTreeMap::new(),
-            sources: Vec::new(),
         }
     }
 }

@@ -1,15 +1,22 @@
-//! `afflux topics`: creates the topics that do not exist, or checks them.
+//! `afflux topics`: creates the topics that do not exist, or checks them; `plan` and `apply` compare everything.
+
+mod plan;
 
 use afflux_bus::{BusError, Producer, TopicSpec};
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 
-use crate::cli::TopicsArgs;
+use crate::cli::{TopicsArgs, TopicsCommand};
 use crate::output::print;
 use crate::process::start_logging;
 use crate::{buses, components, config};
 
 pub(crate) async fn topics(args: TopicsArgs) -> anyhow::Result<()> {
-    let config = config::load(&args.config)?;
+    match args.command {
+        Some(TopicsCommand::Plan(file)) => return plan::plan(&file.config).await,
+        Some(TopicsCommand::Apply(file)) => return plan::apply(&file.config).await,
+        None => {}
+    }
+    let config = config::load(&args.config.context("--config is required")?)?;
     start_logging(&config)?;
     buses::validate(&config)?;
     let bus = buses::open(&config).await?;
@@ -27,10 +34,7 @@ pub(crate) async fn topics(args: TopicsArgs) -> anyhow::Result<()> {
     drop(producer);
     bus.close().await;
     if wrong > 0 {
-        bail!(
-            "{wrong} of {} topics are not as configured; partitions are never removed or added by afflux",
-            specs.len()
-        );
+        bail!("{wrong} of {} topics are not as configured; see `afflux topics plan`", specs.len());
     }
     Ok(())
 }

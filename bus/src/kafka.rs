@@ -5,12 +5,17 @@
 //! so that none of their transactions spans two generations.
 
 mod admin;
+mod cause;
+mod certificate;
 mod client;
 mod config;
+mod connection;
 mod consumer;
 mod error;
+mod oauth;
 mod producer;
 mod reader;
+mod security;
 mod transaction;
 
 use std::sync::{Arc, Mutex};
@@ -21,11 +26,14 @@ use rdkafka::producer::Producer as _;
 use tokio::sync::mpsc;
 
 use self::admin::Admin;
+pub use self::admin::{TopicChange, TopicPlan};
 use self::client::{Shared, blocking, lock};
 pub use self::config::{Compression, KafkaConfig};
+pub use self::connection::KafkaConnection;
 use self::consumer::KafkaConsumer;
 use self::producer::KafkaProducer;
 use self::reader::KafkaReader;
+pub use self::security::{KafkaSasl, KafkaTls, SaslMechanism, Secret};
 use self::transaction::KafkaTransactional;
 use crate::contract::{
     Bus, Consumer, ConsumerConfig, PartitionLag, Producer, Reader, ReaderConfig, Start, Transactional,
@@ -48,16 +56,20 @@ pub struct KafkaBus {
 impl KafkaBus {
     /// Connects to a cluster.
     ///
-    /// Answers [`BusError::Config`] for settings that cannot work and [`BusError::Unreachable`] where no broker
-    /// answers within the configured timeout.
-    pub async fn connect(config: KafkaConfig) -> Result<Arc<Self>, BusError> {
+    /// Answers [`BusError::Config`] for settings that cannot work, as soon as a broker has refused them, and
+    /// [`BusError::Unreachable`] where no broker answers within the configured timeout.
+    pub async fn connect(mut config: KafkaConfig) -> Result<Arc<Self>, BusError> {
         config.validate()?;
+        config.connection.read_files()?;
         let shared = Arc::new(Shared::new(config));
         let admin = Arc::new(Admin::new(Arc::clone(&shared))?);
         let producer = Arc::new(KafkaProducer::new(Arc::clone(&shared), Arc::clone(&admin))?);
         let (asked, native) = (Arc::clone(&shared), producer.native()?);
-        blocking(move || native.client().fetch_cluster_id(asked.config.timeout).ok_or_else(|| asked.unreachable()))
-            .await??;
+        blocking(move || match asked.await_broker(native.client()) {
+            Err(refused) if asked.is_untrusted() => Err(certificate::refusal(&asked, refused)),
+            answer => answer,
+        })
+        .await??;
         let (members, members_left) = mpsc::channel(1);
         Ok(Arc::new(Self {
             shared,
@@ -66,6 +78,21 @@ impl KafkaBus {
             members: Mutex::new(Some(members)),
             members_left: tokio::sync::Mutex::new(members_left),
         }))
+    }
+
+    /// Compares topics with what is configured; changes nothing.
+    pub async fn plan_topics(&self, topics: &[TopicSpec]) -> Result<Vec<TopicPlan>, BusError> {
+        self.shared.check_open()?;
+        self.admin.plan(topics).await
+    }
+
+    /// Creates topics, adds partitions and alters settings as planned, and leaves alone what else was set for a topic.
+    ///
+    /// Kafka replaces all settings of a topic at once: what someone else changes between its reading and its writing
+    /// here is lost. Nothing is ever deleted.
+    pub async fn apply_topics(&self, plans: &[TopicPlan]) -> Result<(), BusError> {
+        self.shared.check_open()?;
+        self.admin.apply(plans).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! A real Apache Kafka: one node, KRaft, in a fresh directory.
 
-use std::fmt::Write as _;
+mod properties;
+pub mod security;
+
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use tempfile::TempDir;
 
+use self::properties::Listener;
+pub use self::security::Security;
 use crate::proxy::Proxy;
 use crate::watchdog::Watchdog;
 
@@ -31,6 +35,9 @@ pub struct KafkaServer {
     port: u16,
     /// Ports of the listeners behind proxies.
     behind: Vec<u16>,
+    /// Ports of the listeners for which certificates are wanted, and authentication.
+    secured: [u16; 2],
+    security: Option<Security>,
     running: Mutex<Option<Running>>,
 }
 
@@ -51,14 +58,12 @@ impl KafkaServer {
     /// As [`KafkaServer::start`], with one more listener per proxy: whoever connects through a proxy is told that
     /// the broker is there.
     pub fn start_behind(proxies: &[Proxy]) -> anyhow::Result<Option<Self>> {
-        match install() {
-            Ok(libs) => Self::start_from(libs, proxies).map(Some),
-            Err(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(missing),
-            Err(missing) => {
-                eprintln!("SKIPPED, no Apache Kafka here: {missing:#}");
-                Ok(None)
-            }
-        }
+        or_skip(|libs| Self::start_from(libs, proxies, false))
+    }
+
+    /// As [`KafkaServer::start`], with two more listeners: [`KafkaServer::mutual_tls`], [`KafkaServer::sasl_tls`].
+    pub fn start_secured() -> anyhow::Result<Option<Self>> {
+        or_skip(|libs| Self::start_from(libs, &[], true))
     }
 
     /// The broker that all tests of this process share; topic and group names must be unique per test.
@@ -73,6 +78,24 @@ impl KafkaServer {
     /// The address to give to clients, `host:port`.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The address where the broker speaks TLS and wants a certificate of the client.
+    pub fn mutual_tls(&self) -> String {
+        format!("127.0.0.1:{}", self.secured[0])
+    }
+
+    /// The address where the broker speaks TLS and wants [`security::USER`] to authenticate, by any mechanism.
+    pub fn sasl_tls(&self) -> String {
+        format!("127.0.0.1:{}", self.secured[1])
+    }
+
+    /// What clients need for the secured listeners.
+    ///
+    /// # Panics
+    /// Where the broker was not started by [`KafkaServer::start_secured`].
+    pub fn security(&self) -> &Security {
+        self.security.as_ref().expect("started with secured listeners")
     }
 
     /// Ends the broker with SIGKILL. Its data stay for [`KafkaServer::restart`].
@@ -104,11 +127,11 @@ impl KafkaServer {
         answered
     }
 
-    fn start_from(libs: PathBuf, proxies: &[Proxy]) -> anyhow::Result<Self> {
+    fn start_from(libs: PathBuf, proxies: &[Proxy], secured: bool) -> anyhow::Result<Self> {
         let mut failure = None;
         // A free port may be taken by someone else between its choice and its use.
         for _ in 0..3 {
-            let server = Self::prepare(libs.clone(), proxies)?;
+            let server = Self::prepare(libs.clone(), proxies, secured)?;
             match server.restart() {
                 Ok(()) => {
                     proxies.iter().zip(&server.behind).for_each(|(proxy, port)| proxy.forward_to(*port));
@@ -121,23 +144,37 @@ impl KafkaServer {
         Err(failure.expect("tried three times"))
     }
 
-    fn prepare(libs: PathBuf, proxies: &[Proxy]) -> anyhow::Result<Self> {
+    fn prepare(libs: PathBuf, proxies: &[Proxy], secured: bool) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("afflux-kafka-").tempdir()?;
-        let mut ports = free_ports(2 + proxies.len())?;
-        let behind = ports.split_off(2);
-        let listeners: Vec<_> = behind.iter().copied().zip(proxies.iter().map(Proxy::port)).collect();
-        let (port, controller) = (ports[0], ports[1]);
+        let security = secured.then(Security::new).transpose()?;
+        let mut ports = free_ports(4 + proxies.len())?;
+        let behind = ports.split_off(4);
+        let (port, controller, secured) = (ports[0], ports[1], [ports[2], ports[3]]);
+        let mut listeners = vec![
+            Listener::new("PLAINTEXT", "PLAINTEXT", port),
+            Listener { told: None, ..Listener::new("CONTROLLER", "PLAINTEXT", controller) },
+        ];
+        listeners.extend(proxies.iter().zip(&behind).enumerate().map(|(index, (proxy, own))| Listener {
+            told: Some(proxy.port()),
+            ..Listener::new(format!("PROXY{index}"), "PLAINTEXT", *own)
+        }));
+        if security.is_some() {
+            listeners.push(Listener::new("MTLS", "SSL", secured[0]));
+            listeners.push(Listener::new("SASL_SSL", "SASL_SSL", secured[1]));
+        }
         let properties = dir.path().join("server.properties");
-        fs::write(&properties, server_properties(port, controller, &listeners, &dir.path().join("data")))?;
+        let text = properties::text(&listeners, controller, &dir.path().join("data"), security.as_ref());
+        fs::write(&properties, text)?;
         let log = log_file(&libs, port)?;
         let formatted = java(&libs)
             .args(["-XX:TieredStopAtLevel=1", "kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id()])
             .arg("--config")
             .arg(&properties)
+            .args(security.iter().flat_map(|_| Security::scram_arguments()))
             .output()
             .context("starting java")?;
         ensure!(formatted.status.success(), "kafka storage format: {}", String::from_utf8_lossy(&formatted.stderr));
-        Ok(Self { libs, dir, log, port, behind, running: Mutex::new(None) })
+        Ok(Self { libs, dir, log, port, behind, secured, security, running: Mutex::new(None) })
     }
 
     fn wait_until_ready(&self, java: &mut Child) -> anyhow::Result<()> {
@@ -169,6 +206,18 @@ impl Drop for KafkaServer {
     }
 }
 
+/// Starts with Kafka's jars; `None`, after a printed notice, without them, an error instead under `CI=true`.
+fn or_skip(start: impl FnOnce(PathBuf) -> anyhow::Result<KafkaServer>) -> anyhow::Result<Option<KafkaServer>> {
+    match install() {
+        Ok(libs) => start(libs).map(Some),
+        Err(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => Err(missing),
+        Err(missing) => {
+            eprintln!("SKIPPED, no Apache Kafka here: {missing:#}");
+            Ok(None)
+        }
+    }
+}
+
 /// The folder of Kafka's jars, filled at the first use.
 fn install() -> anyhow::Result<PathBuf> {
     let script = peer_file("install.sh");
@@ -187,40 +236,6 @@ fn java(libs: &Path) -> Command {
         .arg(format!("-Dlog4j2.configurationFile={}", peer_file("log4j2.properties").display()))
         .env("CLASSPATH", libs.join("*"));
     java
-}
-
-/// `behind`: ports of further listeners, each with the port that clients are told.
-fn server_properties(port: u16, controller: u16, behind: &[(u16, u16)], data: &Path) -> String {
-    let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
-    for (index, (own, told)) in behind.iter().enumerate() {
-        let _ = write!(listeners, ",PROXY{index}://127.0.0.1:{own}");
-        let _ = write!(advertised, ",PROXY{index}://127.0.0.1:{told}");
-        let _ = write!(protocols, ",PROXY{index}:PLAINTEXT");
-    }
-    format!(
-        "process.roles=broker,controller\n\
-         node.id=1\n\
-         controller.quorum.voters=1@127.0.0.1:{controller}\n\
-         listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listeners}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port}{advertised}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}\n\
-         controller.listener.names=CONTROLLER\n\
-         log.dirs={}\n\
-         offsets.topic.replication.factor=1\n\
-         offsets.topic.num.partitions=4\n\
-         transaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\n\
-         transaction.state.log.num.partitions=4\n\
-         share.coordinator.state.topic.replication.factor=1\n\
-         share.coordinator.state.topic.min.isr=1\n\
-         transaction.abort.timed.out.transaction.cleanup.interval.ms=500\n\
-         group.initial.rebalance.delay.ms=0\n\
-         group.min.session.timeout.ms=500\n\
-         log.retention.check.interval.ms=500\n\
-         log.segment.delete.delay.ms=500\n\
-         log.initial.task.delay.ms=500\n",
-        data.display()
-    )
 }
 
 /// 16 random bytes as Kafka writes them: base64 for URLs, without padding.

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use afflux_bus::kafka::{KafkaBus, KafkaConfig};
+use afflux_bus::kafka::{KafkaBus, KafkaConfig, KafkaConnection};
 use afflux_bus::{Bus, BusError, ConsumerConfig};
 use afflux_producers::kafka::config::{DEFAULT_GROUP, SourceConfig};
 use afflux_producers::kafka::{Connect, Reachable};
-use afflux_runtime::config::{ByteSize, Period};
+use afflux_runtime::config::{ByteSize, Period, Section};
 use afflux_schemas::topics::Topics;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::kafka::{SaslConfig, TlsConfig};
 use super::{Brokers, Config};
 use crate::output::Misuse;
 
@@ -39,7 +40,13 @@ pub(crate) struct KafkaSourceConfig {
     /// Bytes of its records that are held at most, and about as much again that is fetched ahead.
     #[serde(default = "in_flight")]
     pub(crate) in_flight: ByteSize,
-    /// Further settings of librdkafka as they are, such as `security.protocol`, `sasl.username`.
+    /// Encryption, as in `bus.kafka.tls`.
+    #[serde(default = "no_tls")]
+    pub(crate) tls: Section<TlsConfig>,
+    /// Authentication, as in `bus.kafka.sasl`.
+    #[serde(default = "no_sasl")]
+    pub(crate) sasl: Section<SaslConfig>,
+    /// Further settings of librdkafka as they are.
     #[serde(default)]
     pub(crate) options: BTreeMap<String, String>,
 }
@@ -49,11 +56,19 @@ fn client_id() -> String {
 }
 
 fn default_timeout() -> Period {
-    Period(KafkaConfig::DEFAULT_TIMEOUT)
+    Period(KafkaConnection::DEFAULT_TIMEOUT)
 }
 
 fn group() -> String {
     DEFAULT_GROUP.into()
+}
+
+fn no_tls() -> Section<TlsConfig> {
+    Section::Off
+}
+
+fn no_sasl() -> Section<SaslConfig> {
+    Section::Off
 }
 
 fn in_flight() -> ByteSize {
@@ -61,14 +76,21 @@ fn in_flight() -> ByteSize {
 }
 
 impl KafkaSourceConfig {
-    /// How to reach it.
-    fn settings(&self, config: &Config) -> KafkaConfig {
+    /// How to reach it; errors name keys of the entry at that position.
+    fn settings(&self, at: usize, config: &Config) -> KafkaConfig {
         KafkaConfig {
-            client_id: self.client_id.clone(),
-            timeout: self.timeout.0,
+            connection: KafkaConnection {
+                section: format!("bus.kafka.sources.{at}"),
+                client_id: self.client_id.clone(),
+                timeout: self.timeout.0,
+                tls: self.tls.on().map(TlsConfig::settings),
+                sasl: self.sasl.on().map(SaslConfig::settings),
+                options: self.options.clone(),
+                ..KafkaConnection::new(self.brokers.joined())
+            },
+            // Nothing is written there, and an answer holds what the bus may hold.
             transaction_timeout: self.timeout.0.max(KafkaConfig::DEFAULT_TRANSACTION_TIMEOUT),
             max_record_bytes: config.bus.kafka.max_record_bytes.as_usize(),
-            options: self.options.clone(),
             ..KafkaConfig::new(self.brokers.joined())
         }
     }
@@ -87,8 +109,8 @@ impl KafkaSourceConfig {
 /// Every source, with the way to reach it, checked without I/O.
 pub(crate) fn sources(config: &Config) -> Result<Vec<Reachable>, Misuse> {
     let source = |(at, source): (usize, &KafkaSourceConfig)| {
-        let settings = source.settings(config);
-        settings.validate().map_err(|error| Misuse(format!("`bus.kafka.sources.{at}`: {error}")))?;
+        let settings = source.settings(at, config);
+        settings.validate().map_err(|error| Misuse(error.to_string()))?;
         Ok((source.source(config), Arc::new(Region(settings)) as Arc<dyn Connect>))
     };
     config.bus.kafka.sources.iter().enumerate().map(source).collect()

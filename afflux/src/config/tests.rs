@@ -80,7 +80,7 @@ fn sources_are_listed_and_a_wrong_one_is_refused_with_its_key() {
         crate::components::build(&config, &selection).map(|built| (built.len(), config))
     };
     let west = "name: west, brokers: [c:9092], group: g, prefix: eu, timeout: 5s, client_id: i, in_flight: 1MiB, \
-                options: {sasl.password: hunter2}";
+                options: {sasl.password: hunter2}, tls: {ca: /ca.pem}";
     let (components, config) = built(west).expect("valid");
     assert_eq!((components, config.bus.kafka.sources[0].brokers.joined().as_str()), (1, "a:9092,b:9092"));
     let shown = afflux_runtime::config::redacted(serde_json::to_value(config).expect("JSON")).to_string();
@@ -88,13 +88,47 @@ fn sources_are_listed_and_a_wrong_one_is_refused_with_its_key() {
     for (entry, expected) in [
         ("name: east, brokers: c", "`bus.kafka.sources.1.name` is `east`, which another source has"),
         ("name: 'a/b', brokers: c", "`bus.kafka.sources.1.name` is `a/b`, which is no name of a cluster"),
-        ("name: west, brokers: ''", "`bus.kafka.sources.1`"),
+        ("name: west, brokers: ''", "`bus.kafka.sources.1.brokers` is empty"),
+        ("name: west, brokers: c, tls: {key: /k.pem}", "`bus.kafka.sources.1.tls.certificate` is not set"),
+        ("name: west, brokers: c, sasl: {mechanism: PLAIN}", "`bus.kafka.sources.1.sasl.username` is not set"),
         ("name: west", "brokers"),
         ("name: west, brokers: c, grop: g", "did you mean `bus.kafka.sources.group`?"),
         ("name: west, brokers: c, group: ''", "`bus.kafka.sources.1.group` is empty"),
-        ("name: west, brokers: c, options: {group.id: x}", "group.id"),
+        ("name: west, brokers: c, options: {group.id: x}", "`bus.kafka.sources.1.options.group.id`"),
     ] {
         let error = format!("{:#}", built(entry).expect_err(entry));
         assert!(error.contains(expected), "{entry}: {error}");
     }
+}
+
+#[test]
+fn kafkas_tls_and_sasl_are_sections_and_their_secrets_do_not_show() {
+    let of =
+        |text: &str, env: &[(&str, &str)]| read(text, env).map(|config| config.bus.kafka.settings(None).connection);
+    let plain = of("", &[]).expect("valid");
+    assert_eq!((plain.tls, plain.sasl), (None, None));
+    let system = of("bus: {kafka: {tls: true}}", &[]).expect("valid").tls.expect("on");
+    assert_eq!((system.ca, system.verify_hostname), (None, true));
+
+    let text = "bus:\n  kind: kafka\n  kafka:\n    tls: {ca: /ca.pem, certificate: /c.pem, key: /k.pem, key_password: hunter2}\n    \
+                sasl: {mechanism: SCRAM-SHA-512, username: afflux}\n";
+    let config = read(text, &[("AFFLUX__BUS__KAFKA__SASL__PASSWORD", "12345678")]).expect("valid");
+    let connection = config.bus.kafka.settings(None).connection;
+    connection.validate().expect("whole");
+    let sasl = connection.sasl.clone().expect("on");
+    assert_eq!(sasl.password.expect("from the environment").expose(), "12345678");
+    assert_eq!(connection.tls.as_ref().and_then(|tls| tls.key.clone()), Some("/k.pem".into()));
+    let json = serde_json::to_value(&config).expect("JSON");
+    for shown in [afflux_runtime::config::redacted(json).to_string(), format!("{config:?} {connection:?}")] {
+        assert!(shown.contains("/k.pem"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("12345678"), "{shown}");
+    }
+
+    let wrong = of("bus: {kafka: {sasl: {mechanism: SCRAM}}}", &[]).expect_err("no such mechanism").to_string();
+    assert!(wrong.contains("`bus.kafka.sasl") && wrong.contains("SCRAM-SHA-256"), "{wrong}");
+    let wrong = of("bus: {kafka: {sasl: {pasword: hunter2}}}", &[]).expect_err("misspelt").to_string();
+    assert!(wrong.contains("did you mean `bus.kafka.sasl.password`?") && !wrong.contains("hunter2"), "{wrong}");
+    let half = of("bus: {kafka: {tls: {certificate: /c.pem}}}", &[]).expect("valid");
+    let half = half.validate().expect_err("half").to_string();
+    assert!(half.contains("`bus.kafka.tls.key` is not set"), "{half}");
 }

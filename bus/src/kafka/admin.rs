@@ -1,16 +1,19 @@
 //! Topics and the offsets of groups, asked for and arranged from outside.
 
+mod topics;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::config::FromClientConfigAndContext as _;
+use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
+pub use self::topics::{TopicChange, TopicPlan};
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
 use super::config::READERS;
 use crate::contract::{PartitionLag, Start};
@@ -27,15 +30,15 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = (1 << 20)..=(1 << 30);
 /// A client of the brokers' administration, and one per group whose lag is asked for.
 pub(super) struct Admin {
     shared: Arc<Shared>,
-    client: AdminClient<PlainContext>,
+    client: Arc<AdminClient<PlainContext>>,
     observers: Mutex<HashMap<Arc<str>, Arc<BaseConsumer<PlainContext>>>>,
 }
 
 impl Admin {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BusError> {
-        let client = AdminClient::from_config_and_context(&shared.config.producer(), PlainContext)
+        let client = AdminClient::from_config_and_context(&silent(shared.config.producer()), PlainContext)
             .map_err(|error| shared.operation("creation of an admin client").kafka_error(&error))?;
-        Ok(Self { shared, client, observers: Mutex::default() })
+        Ok(Self { shared, client: Arc::new(client), observers: Mutex::default() })
     }
 
     /// Creates the topics that do not exist.
@@ -43,6 +46,7 @@ impl Admin {
         if topics.is_empty() {
             return Ok(());
         }
+        self.shared.authenticate(self.client.inner())?;
         let settings: Vec<_> = topics.iter().map(|topic| self.settings(topic)).collect();
         let replication = self.shared.config.replication.map_or(-1, i32::from);
         let new: Vec<NewTopic<'_>> = topics
@@ -100,6 +104,7 @@ impl Admin {
 
     /// The size limit that a topic has; `None` where the broker does not say.
     pub(super) async fn max_message_bytes(&self, topic: &str) -> Option<usize> {
+        self.shared.authenticate(self.client.inner()).ok()?;
         let answer = self.client.describe_configs(&[ResourceSpecifier::Topic(topic)], &self.options()).await.ok()?;
         let resource = answer.into_iter().next()?.ok()?;
         resource.get("max.message.bytes")?.value.as_ref()?.parse().ok()
@@ -112,6 +117,7 @@ impl Admin {
         }
         let (observer, shared) = (self.observer(group)?, Arc::clone(&self.shared));
         blocking(move || {
+            shared.authenticate(observer.client())?;
             let timeout = shared.config.timeout;
             let fail = |error: &KafkaError| shared.unanswered("lag of a group", error);
             let at = |offset| offset_list(partitions.iter().map(|p| (p, offset)));
@@ -186,7 +192,7 @@ impl Admin {
         if let Some(observer) = observers.get(group) {
             return Ok(Arc::clone(observer));
         }
-        let observer = BaseConsumer::from_config_and_context(&self.shared.config.observer(group), PlainContext)
+        let observer = BaseConsumer::from_config_and_context(&silent(self.shared.config.observer(group)), PlainContext)
             .map_err(|error| self.shared.operation("creation of a consumer").kafka_error(&error))?;
         let observer = Arc::new(observer);
         observers.insert(Arc::from(group), Arc::clone(&observer));
@@ -202,6 +208,12 @@ impl Admin {
         let observers = std::mem::take(&mut *lock(&self.observers));
         let _ = blocking(move || drop(observers)).await;
     }
+}
+
+/// Keeps the log of a client from piling up where nobody polls it.
+fn silent(mut config: ClientConfig) -> ClientConfig {
+    config.set_log_level(RDKafkaLogLevel::Emerg);
+    config
 }
 
 /// Partitions with an offset each, as librdkafka takes them.

@@ -1,25 +1,31 @@
 //! What every librdkafka client of this bus shares: its log, its health, its knowledge of topics.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rdkafka::client::Client;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Statistics};
 
+use super::cause::Cause;
 use super::config::KafkaConfig;
 use super::error::{Operation, is_unknown_topic};
-use crate::error::BusError;
+use super::oauth;
+use super::security::KafkaSasl;
+use crate::error::{BusError, ErrorClass};
 use crate::record::{Generation, Headers, PartitionId, Received, Record};
 
 /// How long a topic's partition count is answered from memory before it is asked for again.
 const TOPIC_REFRESH: Duration = Duration::from_secs(60);
+/// How long the client is asked for the cluster before it is asked what went wrong.
+const GLANCE: Duration = Duration::from_millis(50);
 /// Pause between two questions about a topic whose leaders are being elected.
 const LEADER_RETRY: Duration = Duration::from_millis(50);
 
@@ -60,6 +66,27 @@ impl Shared {
         if self.is_closed() { Err(BusError::Closed) } else { Ok(()) }
     }
 
+    /// The token that authenticates clients now, where a token does.
+    pub(super) fn token(&self) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let sasl = self.config.sasl.as_ref();
+        let key = format!("`{}.sasl.token_file`", self.config.section);
+        match sasl.and_then(KafkaSasl::token_file) {
+            Some(file) => oauth::read(file).map_err(|reason| format!("{key}: {reason}").into()),
+            None => Err(format!("no token: set {key}").into()),
+        }
+    }
+
+    /// Gives a client that nobody polls the token that it needs for its next requests.
+    pub(super) fn authenticate<C: ClientContext>(&self, client: &Client<C>) -> Result<(), BusError> {
+        if self.config.sasl.as_ref().is_none_or(|sasl| sasl.token_file().is_none()) {
+            return Ok(());
+        }
+        let given = self.token().map_err(|error| error.to_string()).and_then(|token| oauth::give(client, token));
+        // The file's writer may be late.
+        let class = ErrorClass::Transient(None);
+        given.map_err(|reason| BusError::Other { what: "authentication at kafka", reason, class })
+    }
+
     /// What to say about a failure of `what`.
     pub(super) fn operation(&self, what: &'static str) -> Operation<'_> {
         Operation { what, brokers: &self.config.brokers, timeout: self.config.timeout }
@@ -73,21 +100,83 @@ impl Shared {
         }
     }
 
+    /// Takes note of an error that concerns a client as a whole.
+    pub(super) fn observe(&self, error: &KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "kafka client");
+        match error.rdkafka_error_code() {
+            Some(Code::AllBrokersDown) => self.health.down.store(true, Ordering::Release),
+            Some(code) => *lock(&self.health.cause) = Some(Cause::new(&self.config, code, reason)),
+            None => {}
+        }
+    }
+
+    /// Takes librdkafka's log. Connections that a broker ends are told there only, and not as errors.
+    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+        if facility == "FAIL" && message.contains("Disconnected") && !matches!(level, RDKafkaLogLevel::Debug) {
+            // Before it stands which of librdkafka's threads has met it.
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            *lock(&self.health.cause) = Some(Cause::new(&self.config, Code::BrokerTransportFailure, reason));
+        }
+    }
+
+    /// Waits until a broker answers. What no waiting can change is an error as soon as it is known.
+    pub(super) fn await_broker<C: ClientContext>(&self, client: &Client<C>) -> Result<(), BusError> {
+        let deadline = Instant::now() + self.config.timeout;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if client.fetch_cluster_id(left.min(GLANCE)).is_some() {
+                return Ok(());
+            }
+            let refused = self.health.cause().filter(|cause| cause.is_known);
+            match refused {
+                Some(Cause { text, is_final: true, .. }) => {
+                    return Err(BusError::Config(format!("no connection to {}: {text}", self.config.brokers)));
+                }
+                None if Instant::now() < deadline => {}
+                _ => return Err(self.unreachable()),
+            }
+        }
+    }
+
+    /// Whether the last connection failed for the broker's certificate.
+    pub(super) fn is_untrusted(&self) -> bool {
+        self.health.cause().is_some_and(|cause| cause.is_untrusted)
+    }
+
+    /// What a broker has answered so far, after a moment.
+    pub(super) fn glance<C: ClientContext>(&self, client: &Client<C>) -> Answer {
+        match (client.fetch_cluster_id(GLANCE), self.health.cause()) {
+            (Some(_), _) => Answer::Other,
+            (None, Some(Cause { is_untrusted: true, .. })) => Answer::Untrusted,
+            (None, Some(Cause { is_known: true, .. })) => Answer::Other,
+            (None, _) => Answer::None,
+        }
+    }
+
     /// No broker answers, for the last reason that a client gave.
     pub(super) fn unreachable(&self) -> BusError {
-        let reason = match self.health.reason() {
-            reason if reason.is_empty() => format!("no answer within {:?}", self.config.timeout),
-            reason => reason,
-        };
+        let reason = self.health.reason().unwrap_or_else(|| format!("no answer within {:?}", self.config.timeout));
         BusError::Unreachable { brokers: self.config.brokers.clone(), reason }
     }
+}
+
+/// What came of the first words with a broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// Nothing yet.
+    None,
+    /// Its certificate is refused.
+    Untrusted,
+    /// Anything else: its certificate is accepted.
+    Other,
 }
 
 /// Whether any broker answers, as far as the clients know.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     down: AtomicBool,
-    reason: Mutex<String>,
+    cause: Mutex<Option<Cause>>,
 }
 
 impl Health {
@@ -99,19 +188,15 @@ impl Health {
         self.down.load(Ordering::Relaxed)
     }
 
-    /// Why the last connection failed; empty before any did.
-    fn reason(&self) -> String {
-        lock(&self.reason).clone()
+    /// Why the last connection failed; `None` before any did.
+    fn reason(&self) -> Option<String> {
+        lock(&self.cause).as_ref().map(|cause| cause.text.clone())
     }
 
-    /// Takes note of an error that concerns a client as a whole.
-    pub(super) fn observe(&self, error: &KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "kafka client");
-        match error.rdkafka_error_code() {
-            Some(Code::AllBrokersDown) => self.down.store(true, Ordering::Relaxed),
-            Some(_) => reason.clone_into(&mut lock(&self.reason)),
-            None => {}
-        }
+    /// Why there is no connection, once every broker has been tried.
+    fn cause(&self) -> Option<Cause> {
+        let down = self.down.load(Ordering::Acquire);
+        lock(&self.cause).clone().filter(|_| down)
     }
 }
 
@@ -243,7 +328,21 @@ pub(super) fn check_size(record: &Record, config: &KafkaConfig) -> Result<(), Bu
 pub(super) fn received(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Received {
     let copy = Bytes::copy_from_slice;
     let headers = message.headers().map_or_else(Headers::new, |headers| {
-        Headers(headers.iter().map(|h| (Arc::from(h.key), h.value.map_or_else(Bytes::new, copy))).collect())
+        let header = |at| catch_unwind(AssertUnwindSafe(|| headers.get(at))).map_err(|_| at);
+        let known = (0..headers.count()).map(header).filter_map(|header| match header {
+            Ok(header) => Some((Arc::from(header.key), header.value.map_or_else(Bytes::new, copy))),
+            // The client library panics at a name that is no text. It could not be passed on in any way.
+            Err(at) => {
+                tracing::warn!(
+                    topic = &*topic,
+                    offset = message.offset(),
+                    header = at,
+                    "header whose name is no UTF-8 left out"
+                );
+                None
+            }
+        });
+        Headers(known.collect())
     });
     Received {
         from: PartitionId { topic, partition: u32::try_from(message.partition()).unwrap_or(0) },

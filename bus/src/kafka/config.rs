@@ -1,11 +1,12 @@
-//! How to reach a Kafka cluster, and the librdkafka settings that follow from it.
+//! The settings of a bus on Kafka, and the librdkafka settings that follow from them.
 
-use std::collections::BTreeMap;
-use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
 
+use super::connection::{KafkaConnection, millis};
 use crate::contract::ConsumerConfig;
 use crate::error::BusError;
 
@@ -51,17 +52,13 @@ const OWNED: &[&str] = &[
     "transactional.id",
 ];
 
-/// How to reach a Kafka cluster.
-#[derive(Clone, PartialEq, Eq)]
+/// A Kafka cluster as a bus: how to reach it, and how to write to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaConfig {
-    /// Addresses to start from, `host:port`, separated by commas.
-    pub brokers: String,
-    /// The name under which brokers log this client and apply quotas.
-    pub client_id: String,
+    /// How to reach the cluster.
+    pub connection: KafkaConnection,
     /// Compression of the batches that are written.
     pub compression: Compression,
-    /// How long one operation waits for a broker before it is an error.
-    pub timeout: Duration,
     /// How long a transaction may stay open before the broker aborts it.
     pub transaction_timeout: Duration,
     /// Bytes of one record at most, before compression. Topics that this bus creates accept as much.
@@ -70,8 +67,15 @@ pub struct KafkaConfig {
     pub queue_bytes: usize,
     /// Replicas of topics that this bus creates; `None` leaves the choice to the broker.
     pub replication: Option<u16>,
-    /// Further librdkafka settings (TLS, SASL, tuning), passed through. Those that this bus decides are refused.
-    pub options: BTreeMap<String, String>,
+}
+
+/// The connection's settings are settings of the bus.
+impl Deref for KafkaConfig {
+    type Target = KafkaConnection;
+
+    fn deref(&self) -> &KafkaConnection {
+        &self.connection
+    }
 }
 
 /// Compression of the batches that are written.
@@ -97,8 +101,6 @@ impl Compression {
 }
 
 impl KafkaConfig {
-    /// How long an operation waits for a broker, unless configured.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
     /// How long a transaction may stay open, unless configured.
     pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30);
     /// Bytes of one record at most, unless configured.
@@ -106,44 +108,41 @@ impl KafkaConfig {
     /// Bytes that wait for acknowledgement at most, unless configured.
     pub const DEFAULT_QUEUE_BYTES: usize = 32 * 1024 * 1024;
 
-    /// A cluster without authentication, everything else by default.
+    /// A cluster without encryption and authentication, everything else by default.
     pub fn new(brokers: impl Into<String>) -> Self {
         Self {
-            brokers: brokers.into(),
-            client_id: "afflux".to_owned(),
+            connection: KafkaConnection::new(brokers),
             compression: Compression::default(),
-            timeout: Self::DEFAULT_TIMEOUT,
             transaction_timeout: Self::DEFAULT_TRANSACTION_TIMEOUT,
             max_record_bytes: Self::DEFAULT_MAX_RECORD_BYTES,
             queue_bytes: Self::DEFAULT_QUEUE_BYTES,
             replication: None,
-            options: BTreeMap::new(),
         }
     }
 
     /// Refuses what cannot work, without I/O.
     pub fn validate(&self) -> Result<(), BusError> {
-        if self.brokers.trim().is_empty() {
-            return Err(BusError::Config("brokers is empty; name at least one as host:port".to_owned()));
-        }
+        self.connection.validate()?;
         if let Some(key) = self.options.keys().find(|key| OWNED.contains(&key.as_str())) {
-            let reason = format!("option {key} is decided by afflux; remove it from the kafka options");
-            return Err(BusError::Config(reason));
+            return Err(self.wrong(&format!("options.{key}"), "is decided by afflux; remove it"));
         }
-        if self.timeout.is_zero() || self.transaction_timeout < self.timeout {
-            let reason = format!(
-                "transaction_timeout {:?} must be at least timeout {:?}, and both above zero",
-                self.transaction_timeout, self.timeout
-            );
-            return Err(BusError::Config(reason));
+        if self.transaction_timeout < self.timeout {
+            let reason = format!("is {:?}, below `timeout` {:?}", self.transaction_timeout, self.timeout);
+            return Err(self.wrong("transaction_timeout", &reason));
         }
         if self.max_record_bytes == 0 || self.max_record_bytes > 900_000_000 {
-            let reason = format!("max_record_bytes {} must be from 1 to 900000000", self.max_record_bytes);
-            return Err(BusError::Config(reason));
+            let reason = format!("is {}; it must be from 1 to 900000000", self.max_record_bytes);
+            return Err(self.wrong("max_record_bytes", &reason));
         }
         // librdkafka judges names and values of the options when it makes a client, without connecting.
-        self.producer().create_native_config().map_err(|error| BusError::Config(error.to_string()))?;
-        Ok(())
+        match self.producer().create_native_config() {
+            Ok(_) => Ok(()),
+            // Without the value: it may be a secret. What librdkafka says of numbers and choices quotes it.
+            Err(KafkaError::ClientConfig(_, reason, key, _)) => {
+                Err(self.wrong(&format!("options.{key}"), &format!("is refused by librdkafka: {reason}")))
+            }
+            Err(error) => Err(BusError::Config(error.to_string())),
+        }
     }
 
     /// The limit that topics must have to accept the largest record.
@@ -152,18 +151,11 @@ impl KafkaConfig {
     }
 
     /// Settings of every client.
-    pub(super) fn client(&self) -> ClientConfig {
-        let mut config = ClientConfig::new();
+    fn client(&self) -> ClientConfig {
         // An answer that holds the largest batch, and never less than librdkafka's own default.
         let answer = (self.max_message_bytes() + FRAMING_BYTES).max(100_000_000);
-        config
-            .set("bootstrap.servers", &self.brokers)
-            .set("client.id", &self.client_id)
-            .set("allow.auto.create.topics", "false")
-            .set("receive.message.max.bytes", answer.to_string())
-            .set("socket.timeout.ms", millis(self.timeout))
-            .set("socket.nagle.disable", "true")
-            .set("reconnect.backoff.max.ms", "1000");
+        let mut config = self.connection.client();
+        config.set("receive.message.max.bytes", answer.to_string());
         config
     }
 
@@ -245,34 +237,6 @@ impl KafkaConfig {
         config.set("group.id", group).set("enable.auto.commit", "false").set("isolation.level", "read_uncommitted");
         self.with_options(config)
     }
-
-    fn with_options(&self, mut config: ClientConfig) -> ClientConfig {
-        for (key, value) in &self.options {
-            config.set(key, value);
-        }
-        config
-    }
-}
-
-/// Option values may be secrets, so only their names are shown.
-impl fmt::Debug for KafkaConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KafkaConfig")
-            .field("brokers", &self.brokers)
-            .field("client_id", &self.client_id)
-            .field("compression", &self.compression)
-            .field("timeout", &self.timeout)
-            .field("transaction_timeout", &self.transaction_timeout)
-            .field("max_record_bytes", &self.max_record_bytes)
-            .field("queue_bytes", &self.queue_bytes)
-            .field("replication", &self.replication)
-            .field("options", &self.options.keys().collect::<Vec<_>>())
-            .finish()
-    }
-}
-
-fn millis(duration: Duration) -> String {
-    duration.as_millis().clamp(1, i32::MAX as u128).to_string()
 }
 
 #[cfg(test)]
@@ -281,7 +245,7 @@ mod tests {
 
     fn with(key: &str, value: &str) -> KafkaConfig {
         let mut config = KafkaConfig::new("localhost:9092");
-        config.options.insert(key.to_owned(), value.to_owned());
+        config.connection.options.insert(key.to_owned(), value.to_owned());
         config
     }
 
@@ -310,11 +274,11 @@ mod tests {
 
     #[test]
     fn empty_brokers_and_impossible_limits_are_refused() {
-        assert!(refusal(&KafkaConfig::new(" ")).contains("brokers"));
+        assert!(refusal(&KafkaConfig::new(" ")).contains("`bus.kafka.brokers` is empty"));
         let zero = KafkaConfig { max_record_bytes: 0, ..KafkaConfig::new("localhost:9092") };
-        assert!(refusal(&zero).contains("max_record_bytes 0"));
+        assert!(refusal(&zero).contains("`bus.kafka.max_record_bytes` is 0"));
         let short = KafkaConfig { transaction_timeout: Duration::from_secs(1), ..KafkaConfig::new("localhost:9092") };
-        assert!(refusal(&short).contains("transaction_timeout 1s"));
+        assert!(refusal(&short).contains("`bus.kafka.transaction_timeout` is 1s"));
     }
 
     #[test]

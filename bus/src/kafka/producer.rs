@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use afflux_schemas::topics::{mirror_source, mirrored};
 use async_trait::async_trait;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
@@ -40,14 +41,20 @@ pub(super) struct ReportContext {
 }
 
 impl ClientContext for ReportContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        self.shared.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.shared.health.observe(&error, reason);
+        self.shared.observe(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.shared.token()
     }
 }
 
@@ -95,8 +102,12 @@ fn is_stuck(error: &KafkaError) -> bool {
 }
 
 /// Makes a librdkafka producer.
-pub(super) fn native(config: &ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
-    Native::from_config_and_context(config, ReportContext { shared: Arc::clone(shared) })
+pub(super) fn native(mut config: ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
+    if config.get("debug").is_none() {
+        // For the connections that a broker ends.
+        config.set_log_level(RDKafkaLogLevel::Info);
+    }
+    Native::from_config_and_context(&config, ReportContext { shared: Arc::clone(shared) })
         .map_err(|error| shared.operation("creation of a producer").kafka_error(&error))
 }
 
@@ -202,7 +213,7 @@ pub(super) struct KafkaProducer {
 
 impl KafkaProducer {
     pub(super) fn new(shared: Arc<Shared>, admin: Arc<Admin>) -> Result<Self, BusError> {
-        let native = native(&shared.config.producer(), &shared)?;
+        let native = native(shared.config.producer(), &shared)?;
         let queue_permits = permits(shared.config.queue_bytes);
         Ok(Self {
             shared,
@@ -219,7 +230,7 @@ impl KafkaProducer {
         let current = slot.as_ref().ok_or(BusError::Closed)?;
         if let Some((code, reason)) = current.client().fatal_error() {
             tracing::warn!(%code, reason, "producer replaced after a fatal error");
-            let old = slot.replace(native(&self.shared.config.producer(), &self.shared)?);
+            let old = slot.replace(native(self.shared.config.producer(), &self.shared)?);
             // Its end waits for its thread.
             tokio::task::spawn_blocking(move || drop(old));
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{FromClientConfigAndContext as _, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -17,7 +18,7 @@ use rdkafka::{ClientContext, Statistics};
 use tokio::sync::mpsc;
 
 use super::admin::{offset_list, offsets};
-use super::client::{self, Shared, blocking, received};
+use super::client::{Shared, blocking, received};
 use super::error::is_unknown_topic;
 use crate::contract::{Reader, ReaderEvent};
 use crate::error::{BusError, ErrorClass};
@@ -41,14 +42,20 @@ type Ranges = Vec<(PartitionId, Range<u64>)>;
 struct Context(Arc<Shared>);
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+        self.0.log(level, facility, message);
     }
 
     fn stats(&self, _: Statistics) {}
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.health.observe(&error, reason);
+        self.0.observe(&error, reason);
+    }
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        self.0.token()
     }
 }
 

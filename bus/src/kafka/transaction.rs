@@ -48,7 +48,7 @@ impl Transactor {
 
     fn producer(&mut self) -> Result<&Native, BusError> {
         if self.native.is_none() {
-            let producer = native(&self.shared.config.transactional_producer(&self.id), &self.shared)?;
+            let producer = native(self.shared.config.transactional_producer(&self.id), &self.shared)?;
             producer
                 .init_transactions(self.shared.config.timeout)
                 .map_err(|error| self.shared.unanswered("start of a transactional producer", &error))?;

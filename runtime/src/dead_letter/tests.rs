@@ -234,6 +234,23 @@ async fn what_the_bus_refuses_stays_open_and_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn what_the_bus_refuses_within_a_batch_stays_open_alone() {
+    let world = world().await;
+    let table = TopicSpec { name: "table".into(), partitions: 1, cleanup: Cleanup::Compact };
+    world.bus.create_topics(&[table]).await.unwrap();
+    // A compacted topic takes no record without a key.
+    let mut keyless = letter_of(&Received { key: None, ..refused(0, 1, "a") }, "processors", "malformed", 10);
+    keyless.headers.set(HEADER_TOPIC, "table");
+    let good = |n| letter_of(&refused(0, n, "b"), "processors", "malformed", 10);
+    world.send(vec![good(2), keyless, good(3)]).await;
+    let (entries, result) = world.resolve(Act::Replay, Selection::default()).await;
+    result.unwrap();
+    assert_eq!((summary(&entries).done, summary(&entries).left), (2, 1));
+    assert_eq!(world.read(SOURCE).await.len(), 2);
+    assert_eq!(ids(&world.listed(Selection::default()).await.0), ["0:1"]);
+}
+
+#[tokio::test]
 async fn of_two_operators_one_is_told_and_nothing_is_replayed_twice() {
     let world = world().await;
     let letters = (0..1200).map(|n| letter_of(&refused(0, n, "value"), "processors", "malformed", 10));

@@ -11,6 +11,7 @@ use afflux_bus::{
 };
 use afflux_runtime::dead_letter::now_ms;
 use afflux_tests::kafka::KafkaServer;
+use afflux_tests::python;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -48,7 +49,8 @@ impl Subject for Kafka {
     }
 
     async fn open_unreachable(&self) -> Option<Result<Arc<dyn Bus>, BusError>> {
-        let config = KafkaConfig { timeout: Duration::from_secs(2), ..config("127.0.0.1:1") };
+        let mut config = config("127.0.0.1:1");
+        config.connection.timeout = Duration::from_secs(2);
         Some(KafkaBus::connect(config).await.map(|bus| bus as Arc<dyn Bus>))
     }
 
@@ -72,7 +74,9 @@ afflux_bus::conformance_suite!(kafka);
 async fn a_transaction_whose_output_is_refused_by_the_client_commits_nothing() {
     let Some(Kafka { brokers }) = kafka().await else { return };
     let options = [("topic.metadata.refresh.interval.ms", "200")].map(|(key, value)| (key.into(), value.into()));
-    let bus = KafkaBus::connect(KafkaConfig { options: options.into(), ..config(&brokers) }).await.expect("a bus");
+    let mut config = config(&brokers);
+    config.connection.options = options.into();
+    let bus = KafkaBus::connect(config).await.expect("a bus");
     let spec = |name: &str, partitions| TopicSpec {
         name: name.into(),
         partitions,
@@ -323,4 +327,30 @@ async fn an_owner_whose_records_are_over_a_topics_own_limit_is_told_and_writes_n
     }
     assert_eq!(sizes, [2, 2]);
     bus.close().await;
+}
+
+/// The name of a header is any bytes to a broker. One that is no text is left out; the record and its other headers
+/// come, and so do the records behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_whose_name_is_no_text_stops_nothing() -> anyhow::Result<()> {
+    let (Some(Kafka { brokers }), Some(python)) = (kafka().await, python::interpreter()?) else { return Ok(()) };
+    let bus = KafkaBus::connect(config(&brokers)).await?;
+    let partition = hundred(&bus, "odd-header").await;
+    python::run(python, "odd_header.py", &[&brokers, "odd-header", "0a00"])?;
+    let last =
+        Record { to: partition, key: None, value: Some("last".into()), timestamp_ms: 1, headers: Headers::new() };
+    bus.producer().await?.send(vec![last]).await?;
+    let mut consumer = bus.consumer(ConsumerConfig::new("odd-header", ["odd-header".into()])).await?;
+    let mut records = Vec::new();
+    while records.len() < 102 {
+        if let Event::Records(more) = tokio::time::timeout(PATIENCE, consumer.poll()).await?? {
+            records.extend(more);
+        }
+    }
+    assert_eq!(records[100].value.as_deref(), Some(&[0x0a, 0][..]));
+    assert_eq!(records[100].headers.0, [("afflux-cluster".into(), "odd-header".into())]);
+    assert_eq!(records[101].value.as_deref(), Some(&b"last"[..]));
+    consumer.close().await;
+    bus.close().await;
+    Ok(())
 }

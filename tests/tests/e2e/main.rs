@@ -7,6 +7,8 @@ mod collector;
 mod dead_letters;
 mod exactly_once;
 mod kafka_pipeline;
+mod kafka_security;
+mod kafka_topics;
 mod kill;
 mod multi_cluster;
 mod real_clients;

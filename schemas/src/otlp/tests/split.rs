@@ -139,6 +139,18 @@ proptest! {
     }
 
     #[test]
+    fn a_request_is_cut_at_any_item(request in generate::traces(), seed in any::<u64>(), first in 0..20_u64) {
+        let whole: Bytes = scramble(&TRACES, &request.encode_to_vec(), &mut Dice(seed)).into();
+        let parts = split::at_item(&whole, first);
+        let all = spans(&whole);
+        let expected = (all.len() as u64).min(first.max(1));
+        prop_assert_eq!(parts.first().map_or(0, |part| part.items), expected);
+        prop_assert_eq!(parts.iter().map(|part| part.items).sum::<u64>(), all.len() as u64);
+        prop_assert_eq!(parts.iter().flat_map(|part| spans(&part.value)).collect::<Vec<_>>(), all);
+        prop_assert!(parts.len() <= 2);
+    }
+
+    #[test]
     fn resources_are_grouped_by_cluster_and_nothing_else_changes(request in generate::traces(), seed in any::<u64>()) {
         let whole: Bytes = scramble(&TRACES, &request.encode_to_vec(), &mut Dice(seed)).into();
         prop_assume!(validate::traces(&whole).unwrap().canonical);

@@ -33,6 +33,7 @@ impl Driver {
         let mut config = shared.config.observer(&self.member.config.group);
         config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
         let reader = BaseConsumer::from_config_and_context(&config, PlainContext).map_err(fail)?;
+        shared.authenticate(reader.client())?;
         let rewind_ms = i64::try_from(rewind.as_millis()).unwrap_or(i64::MAX);
         let mut starts = Vec::with_capacity(positions.len());
         for (partition, position) in positions {
