@@ -34,7 +34,9 @@ async fn kafka() -> Option<Kafka> {
 fn config(brokers: &str) -> KafkaConfig {
     // New topics are found soon.
     let options = [("topic.metadata.refresh.interval.ms".into(), "500".into())];
-    KafkaConfig { max_record_bytes: MAX_RECORD_BYTES, options: options.into(), ..KafkaConfig::new(brokers) }
+    let mut config = KafkaConfig { max_record_bytes: MAX_RECORD_BYTES, ..KafkaConfig::new(brokers) };
+    config.connection.options = options.into();
+    config
 }
 
 #[async_trait]
