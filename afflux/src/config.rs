@@ -38,7 +38,7 @@ const DEFAULT_PARTITIONS: u32 = 4;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Cluster of records that name none: of what this process receives, and of what it processes and nobody has named.
+    /// Cluster of records that name none.
     pub(crate) cluster: String,
     /// How long a stop may drain before it is cut off. Nothing acknowledged is lost by a cut: it stays on the bus.
     pub(crate) shutdown_timeout: Period,
