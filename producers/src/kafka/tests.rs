@@ -194,3 +194,29 @@ async fn what_the_bus_does_not_take_is_sent_again_in_its_order_and_a_stop_leaves
     }
     assert_eq!(region.lag().await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_the_bus_never_takes_becomes_a_dead_letter_and_the_others_pass() {
+    let region = Region::with(2).await;
+    let bus = region.open();
+    let large = Record {
+        to: PartitionId::new(TOPIC, 0),
+        key: None,
+        value: Some(vec![b'x'; 4096].into()),
+        timestamp_ms: 1,
+        headers: Headers::new(),
+    };
+    bus.producer().await.unwrap().send(vec![large]).await.unwrap();
+    bus.close().await;
+    let running = Running::start(&[Arc::clone(&region)], Mode::Limit(2048));
+    running.until("copied", |running| running.copied("0") == 3).await;
+    let text = running.metrics.encode();
+    let records = running.stop().await.records();
+    let (dead, alive): (Vec<_>, Vec<_>) =
+        records.iter().partition(|r| *r.to.topic == *Topics::default().dead_letters());
+    assert_eq!((dead.len(), alive.len()), (1, 2));
+    let origin = dead[0].headers.get(HEADER_ORIGIN).unwrap();
+    assert_eq!(&origin[..], format!("0:{TOPIC}/0/1").as_bytes());
+    assert!(text.contains(r#"dead_letters_total{component="producers.kafka",reason="too_large"} 1"#), "{text}");
+    assert_eq!(region.lag().await, 0);
+}
