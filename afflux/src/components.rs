@@ -8,12 +8,13 @@ use afflux_bus::TopicSpec;
 use afflux_processors::{ProcessorStage, default_transactional_id};
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
+use afflux_producers::kafka::KafkaSources;
 use afflux_producers::otlp::OtlpReceiver;
 use afflux_runtime::{Component, Role};
 use afflux_sinks::parquet::ParquetSink;
 
 use crate::cli::reachable;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::output::Misuse;
 
 /// What a constructor answers: `None` where the configuration switches the component off.
@@ -33,13 +34,15 @@ pub(crate) struct Entry {
 pub(crate) const COMPONENTS: &[Entry] = &[
     Entry { name: "producers.otlp", role: Role::Producers, build: otlp },
     Entry { name: "producers.generate", role: Role::Producers, build: generate },
+    Entry { name: "producers.kafka", role: Role::Producers, build: kafka },
     Entry { name: "processors", role: Role::Processors, build: processors },
     Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet },
 ];
 
 fn otlp(config: &Config) -> Built {
     let Some(otlp) = config.producers.otlp.on() else { return Ok(None) };
-    Ok(Some(Box::new(OtlpReceiver::new(otlp.clone(), config.topic_names(), None)?)))
+    let receiver = OtlpReceiver::new(otlp.clone(), config.topic_names(), None)?;
+    Ok(Some(Box::new(receiver.cluster_of_unnamed(config.own_cluster()))))
 }
 
 /// Sends to the receiver of the same process.
@@ -51,6 +54,15 @@ fn generate(config: &Config) -> Built {
     })?;
     let target = Target::new(Protocol::Grpc, &format!("http://{}", reachable(listen)))?;
     Ok(Some(Box::new(Generate::new(shop.clone(), target)?)))
+}
+
+/// Only where there are sources; whichever the bus is that they are copied to.
+fn kafka(config: &Config) -> Built {
+    let sources = config::sources(config)?;
+    if sources.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(KafkaSources::new(sources, config.topic_names())?)))
 }
 
 fn processors(config: &Config) -> Built {
@@ -140,6 +152,8 @@ mod tests {
     fn the_table_names_components_as_they_name_themselves() {
         let mut config = Config::default();
         config.producers.generate = afflux_runtime::config::Section::default();
+        config.bus.kafka.sources =
+            vec![serde_json::from_str(r#"{"name": "east", "brokers": "a:9092"}"#).expect("valid")];
         let table: Vec<_> = COMPONENTS.iter().map(|entry| entry.name).collect();
         assert_eq!(names(&config, &[]), table);
     }
@@ -155,7 +169,7 @@ mod tests {
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, sinks.parquet";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, sinks.parquet";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

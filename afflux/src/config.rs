@@ -19,10 +19,14 @@ use serde::{Deserialize, Serialize};
 
 mod brokers;
 mod kafka;
+mod sources;
 
 pub(crate) use brokers::Brokers;
 pub(crate) use kafka::KafkaBusConfig;
+pub(crate) use sources::{KafkaSourceConfig, sources};
 
+/// Cluster of records that name none, unless configured.
+const DEFAULT_CLUSTER: &str = "default";
 /// How long a drain may take, unless configured.
 const DEFAULT_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Age of the oldest record kept in a topic, unless configured.
@@ -141,7 +145,7 @@ pub(crate) struct SinksConfig {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            cluster: "default".into(),
+            cluster: DEFAULT_CLUSTER.into(),
             shutdown_timeout: Period(DEFAULT_SHUTDOWN_TIMEOUT),
             log: LogConfig::default(),
             admin: AdminConfig::default(),
@@ -205,6 +209,12 @@ impl Config {
     /// Cluster of records that name none.
     pub(crate) fn cluster(&self) -> Arc<str> {
         self.cluster.as_str().into()
+    }
+
+    /// The same, where it is configured. What this process receives is then of that cluster for whoever processes it;
+    /// the default is left to them.
+    pub(crate) fn own_cluster(&self) -> Option<String> {
+        Some(self.cluster.clone()).filter(|cluster| cluster != DEFAULT_CLUSTER && !cluster.is_empty())
     }
 }
 

@@ -11,7 +11,8 @@ use afflux_schemas::encoding::{Encoding, Undecodable};
 use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
 use afflux_schemas::topics::{
-    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE, mirror_source,
+    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE, HEADER_SOURCE_CLUSTER,
+    mirror_source,
 };
 use bytes::Bytes;
 
@@ -53,9 +54,9 @@ pub enum Refused {
     /// A tombstone, which has no meaning on these topics.
     #[error("record without a value")]
     Empty,
-    /// The cluster header is not UTF-8.
-    #[error("header `{HEADER_CLUSTER}` is not UTF-8")]
-    Cluster,
+    /// A header that names a cluster is not UTF-8.
+    #[error("header `{0}` is not UTF-8")]
+    Cluster(&'static str),
 }
 
 impl Refused {
@@ -65,7 +66,7 @@ impl Refused {
             Self::Malformed { .. } | Self::Undecodable { .. } => "malformed",
             Self::Ids { .. } => "invalid_ids",
             Self::Empty => "empty",
-            Self::Cluster => "bad_cluster_header",
+            Self::Cluster(_) => "bad_cluster_header",
         }
     }
 }
@@ -118,12 +119,13 @@ impl Source {
 const AHEAD_MS: i64 = 60_000;
 
 /// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
-const OWN_HEADERS: [&str; 5] = [HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
+const OWN_HEADERS: [&str; 6] =
+    [HEADER_CLUSTER, HEADER_SOURCE_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
 
 /// Makes envelopes of one record, each of one cluster and bound for one of the `partitions`.
 ///
 /// The cluster is what the record's header says; else the resource attribute `k8s.cluster.name`, per
-/// resource; else what is configured for the topic; else the topic's source prefix (MirrorMaker 2 names a mirrored
+/// resource; else the Kafka cluster that it was copied from; else what is configured for the topic; else the topic's source prefix (MirrorMaker 2 names a mirrored
 /// topic `SOURCE.topic`); else `default_cluster`. Every record is validated, whoever wrote it: it is joined with others
 /// by copying bytes, so that one malformed record would spoil its neighbours.
 ///
@@ -143,13 +145,12 @@ pub fn open(
     let value = record.value.clone().ok_or(Refused::Empty)?;
     let (value, items) = checked(decoded(value, source)?, source.signal)?;
     let mut placed = Placed::new(record, source, partitions);
-    let header = record.headers.get(HEADER_CLUSTER).filter(|name| !name.is_empty());
-    if let Some(name) = header {
-        let cluster = std::str::from_utf8(name).map_err(|_| Refused::Cluster)?;
-        placed.add(value, items, &cluster.into());
+    if let Some(cluster) = named(record, HEADER_CLUSTER)? {
+        placed.add(value, items, &cluster);
     } else {
         let prefix = || mirror_source(&record.from.topic, &source.topic).map(Arc::from);
-        let fallback = source.cluster.clone().or_else(prefix).unwrap_or_else(|| default_cluster.clone());
+        let known = named(record, HEADER_SOURCE_CLUSTER)?.or_else(|| source.cluster.clone());
+        let fallback = known.or_else(prefix).unwrap_or_else(|| default_cluster.clone());
         for group in split::by_cluster(&value) {
             let cluster = group.cluster.map_or_else(|| fallback.clone(), |name| name.as_str().into());
             placed.add(group.value, group.items, &cluster);
@@ -171,6 +172,12 @@ pub fn open(
         deliver(Envelope { signal, value, items, cluster, timestamp_ms, headers }, partition);
     }
     Ok(leftover)
+}
+
+/// The cluster that a header names.
+fn named(record: &Received, header: &'static str) -> Result<Option<Arc<str>>, Refused> {
+    let name = record.headers.get(header).filter(|name| !name.is_empty());
+    name.map(|name| std::str::from_utf8(name).map(Arc::from).map_err(|_| Refused::Cluster(header))).transpose()
 }
 
 fn decoded(value: Bytes, source: &Source) -> Result<Bytes, Refused> {

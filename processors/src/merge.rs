@@ -1,14 +1,17 @@
 //! From envelopes to output records: neighbours of one destination are joined by copying bytes.
 
+mod origin;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use afflux_bus::{Headers, PartitionId, Record};
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::split;
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_ORIGIN, HEADER_SOURCE};
 use bytes::{Bytes, BytesMut};
 
+use self::origin::Origins;
 use crate::chain::Envelope;
 
 /// Bytes up to which envelopes are joined: large enough that the cost per record vanishes, and below
@@ -22,6 +25,8 @@ struct Lane {
     partition: u32,
     source: PartitionId,
     cluster: Arc<str>,
+    /// Partition of the other Kafka cluster that they were copied from.
+    origin: Option<Bytes>,
     headers: Vec<(Arc<str>, Bytes)>,
 }
 
@@ -30,6 +35,7 @@ struct Open {
     values: Vec<Bytes>,
     bytes: usize,
     parts: Vec<Part>,
+    origins: Origins,
 }
 
 /// What one envelope has given to an output record: its share of the value, in order.
@@ -40,6 +46,8 @@ pub(crate) struct Part {
     timestamp_ms: i64,
     /// Offset of the input record.
     pub(crate) offset: u64,
+    /// Offset of that record in the other Kafka cluster that it was copied from.
+    origin: Option<u64>,
     /// How often the input record had been tried before.
     pub(crate) attempts: u32,
 }
@@ -50,18 +58,23 @@ pub struct Output {
     /// What is written.
     pub record: Record,
     source: PartitionId,
+    origin: Option<Bytes>,
     parts: Vec<Part>,
 }
 
 impl Output {
-    fn new(mut record: Record, source: PartitionId, parts: Vec<Part>) -> Self {
+    fn new(mut record: Record, source: PartitionId, origin: Option<Bytes>, parts: Vec<Part>) -> Self {
         let items: u64 = parts.iter().map(|part| part.items).sum();
         let offset = |part: Option<&Part>| part.map_or(0, |part| part.offset);
         let offsets = (offset(parts.first()), offset(parts.last()));
         record.timestamp_ms = parts.iter().map(|part| part.timestamp_ms).max().unwrap_or(record.timestamp_ms);
         record.headers.set(HEADER_ITEMS, items.to_string());
         record.headers.set(HEADER_SOURCE, format!("{source}/{}-{}", offsets.0, offsets.1));
-        Self { record, source, parts }
+        if let Some(partition) = &origin {
+            let offsets = parts.iter().filter_map(|part| part.origin);
+            record.headers.set(HEADER_ORIGIN, origin::header(partition, offsets));
+        }
+        Self { record, source, origin, parts }
     }
 
     /// The first input record of which it holds something, and its partition.
@@ -74,7 +87,8 @@ impl Output {
     pub(crate) fn split(&self) -> Option<Vec<Self>> {
         let value = self.record.value.clone().unwrap_or_default();
         let smaller = |value: Bytes, part: Part| {
-            Self::new(Record { value: Some(value), ..self.record.clone() }, self.source.clone(), vec![part])
+            let record = Record { value: Some(value), ..self.record.clone() };
+            Self::new(record, self.source.clone(), self.origin.clone(), vec![part])
         };
         if let [part] = self.parts[..] {
             let halves = split::at_item(&value, part.items / 2);
@@ -97,7 +111,8 @@ impl Output {
 /// Joins envelopes into records.
 ///
 /// Within a source partition, what enters first leaves first. Each record names in [`HEADER_SOURCE`] the
-/// input offsets that it was made of.
+/// input offsets that it was made of, and in [`HEADER_ORIGIN`] those in the Kafka cluster that they were copied from:
+/// as ranges that rise. Records of several partitions there, and the second copy of one, do not join.
 pub struct Merger {
     spans: Arc<str>,
     logs: Arc<str>,
@@ -116,25 +131,39 @@ impl Merger {
 
     /// Adds an envelope bound for an output partition. It was made of the record at `offset` of `source`, which had
     /// been tried so often before.
-    pub fn push(&mut self, envelope: Envelope, (source, offset): (&PartitionId, u64), attempts: u32, partition: u32) {
+    pub fn push(
+        &mut self,
+        mut envelope: Envelope,
+        (source, offset): (&PartitionId, u64),
+        attempts: u32,
+        partition: u32,
+    ) {
+        let (origin, origin_offset) = origin::take(&mut envelope.headers).unzip();
         let lane = Lane {
             signal: envelope.signal,
             partition,
             source: source.clone(),
             cluster: envelope.cluster,
+            origin,
             headers: envelope.headers.0,
         };
         let size = envelope.value.len();
-        if self.open.get(&lane).is_some_and(|open| open.bytes + size > self.target)
+        let target = self.target;
+        let joins = |open: &mut Open| open.bytes + size <= target && open.origins.add(origin_offset, offset);
+        if self.open.get_mut(&lane).is_some_and(|open| !joins(open))
             && let Some(full) = self.open.remove(&lane)
         {
             self.done.push(self.output(lane.clone(), full));
         }
-        let open = self.open.entry(lane).or_insert_with(|| Open { values: Vec::new(), bytes: 0, parts: Vec::new() });
+        let open = self.open.entry(lane).or_insert_with(|| {
+            let mut origins = Origins::default();
+            origins.add(origin_offset, offset);
+            Open { values: Vec::new(), bytes: 0, parts: Vec::new(), origins }
+        });
         open.values.push(envelope.value);
         open.bytes += size;
         let (items, timestamp_ms) = (envelope.items, envelope.timestamp_ms);
-        open.parts.push(Part { bytes: size, items, timestamp_ms, offset, attempts });
+        open.parts.push(Part { bytes: size, items, timestamp_ms, offset, origin: origin_offset, attempts });
     }
 
     /// Takes every record, closing those in the making.
@@ -172,7 +201,7 @@ impl Merger {
         headers.push(HEADER_CLUSTER, Bytes::copy_from_slice(lane.cluster.as_bytes()));
         let to = PartitionId { topic, partition: lane.partition };
         let record = Record { to, key: None, value: Some(value), timestamp_ms: 0, headers };
-        Output::new(record, lane.source, open.parts)
+        Output::new(record, lane.source, lane.origin, open.parts)
     }
 }
 
@@ -211,6 +240,44 @@ mod tests {
         assert_eq!(records[0].timestamp_ms, 3);
         assert_eq!(header(&records[1], HEADER_SOURCE), "in/3/11-11");
         assert!(merger.take().is_empty());
+    }
+
+    fn copied(origin: &str) -> Envelope {
+        let mut envelope = envelope("a", b"x", 1);
+        envelope.headers.push(HEADER_ORIGIN, origin.to_owned());
+        envelope
+    }
+
+    #[test]
+    fn copied_records_join_by_partition_of_origin_and_the_second_copy_of_one_stands_alone() {
+        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let source = PartitionId::new("in", 0);
+        // Another envelope of the same record joins; offset 11 was copied again, at 15, and 12 behind it.
+        let origins = [(0, 10), (1, 11), (1, 11), (3, 14), (5, 11), (6, 12)];
+        for (offset, origin) in origins {
+            merger.push(copied(&format!("east:in/0/{origin}")), (&source, offset), 0, 0);
+        }
+        merger.push(copied("west:in/0/1"), (&source, 2), 0, 0);
+        merger.push(copied("east:in/4/2"), (&source, 4), 0, 0);
+        let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
+        let told: Vec<_> = records.iter().map(|r| (header(r, HEADER_ORIGIN), header(r, HEADER_SOURCE))).collect();
+        let expected = [
+            ("east:in/0/10-11,14-14", "in/0/0-3"),
+            ("west:in/0/1-1", "in/0/2-2"),
+            ("east:in/4/2-2", "in/0/4-4"),
+            ("east:in/0/11-12", "in/0/5-6"),
+        ];
+        assert_eq!(told, expected.map(|(origin, source)| (origin.to_owned(), source.to_owned())));
+    }
+
+    #[test]
+    fn parts_of_an_output_keep_their_origins() {
+        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let source = PartitionId::new("in", 0);
+        (0..3).for_each(|n| merger.push(copied(&format!("east:in/0/{}", n + 7)), (&source, n), 0, 0));
+        let parts = merger.take()[0].split().unwrap();
+        let origins: Vec<_> = parts.iter().map(|part| header(&part.record, HEADER_ORIGIN)).collect();
+        assert_eq!(origins, ["east:in/0/7-7", "east:in/0/8-8", "east:in/0/9-9"]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! Producers: what brings telemetry onto the bus.
 
 pub mod generate;
+pub mod kafka;
 pub mod otlp;

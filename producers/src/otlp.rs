@@ -36,7 +36,7 @@ use tokio::time::timeout;
 
 pub use config::OtlpConfig;
 pub use error::OtlpError;
-use ingest::Ingest;
+use ingest::{Ingest, Names};
 use server::Protocol;
 
 /// The component's name.
@@ -52,14 +52,22 @@ pub const NAME: &str = "producers.otlp";
 pub struct OtlpReceiver {
     config: OtlpConfig,
     topics: Topics,
-    cluster: Option<String>,
+    clusters: Names,
 }
 
 impl OtlpReceiver {
     /// A receiver that writes to the ingest topics, and names `cluster` as the origin of all it receives.
     pub fn new(config: OtlpConfig, topics: Topics, cluster: Option<String>) -> Result<Self, OtlpError> {
         config.validate()?;
-        Ok(Self { config, topics, cluster })
+        let clusters = Names { all: cluster, unnamed: None };
+        Ok(Self { config, topics, clusters })
+    }
+
+    /// Names the cluster of what it receives without a cluster in its resource.
+    #[must_use]
+    pub fn cluster_of_unnamed(mut self, cluster: Option<String>) -> Self {
+        self.clusters.unnamed = cluster;
+        self
     }
 
     async fn bind(&self) -> Result<Vec<(Protocol, TcpListener)>, OtlpError> {
@@ -76,7 +84,7 @@ impl OtlpReceiver {
 
     async fn serve(self, listeners: Vec<(Protocol, TcpListener)>, context: Context) -> Result<(), OtlpError> {
         let drain_timeout = self.config.limits.ack_timeout.0;
-        let ingest = Ingest::new(self.config.limits, &self.topics, self.cluster, &context);
+        let ingest = Ingest::new(self.config.limits, &self.topics, self.clusters, &context);
         for (protocol, listener) in listeners {
             match listener.local_addr() {
                 Ok(address) => tracing::info!(%address, ?protocol, "receiving OTLP"),
@@ -116,4 +124,4 @@ impl Component for OtlpReceiver {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

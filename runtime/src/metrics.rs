@@ -75,6 +75,15 @@ pub struct PartitionLabels {
     pub partition: u32,
 }
 
+/// Labels of another Kafka cluster that is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SourceLabels {
+    /// The component that reads.
+    pub component: &'static str,
+    /// The source's name.
+    pub source: String,
+}
+
 impl PartitionLabels {
     /// Labels of a partition that a component reads.
     pub fn new(component: &'static str, partition: &PartitionId) -> Self {
@@ -149,6 +158,14 @@ metrics! {
     transactions: Family<OutcomeLabels, Counter> = "transactions",
     /// Input partitions that are set aside because their output takes nothing; `signal` is empty.
     suspended_partitions: Family<ComponentLabels, Gauge> = "suspended_partitions",
+    /// Records copied from another Kafka cluster, after the bus acknowledged them. One that is copied again counts again.
+    copied_records: Family<SourceLabels, Counter> = "copied_records",
+    /// Bytes of those records: keys, values and headers.
+    copied_bytes: Family<SourceLabels, Counter> = "copied_bytes",
+    /// Whether another Kafka cluster answers: 1, or 0.
+    source_up: Family<SourceLabels, Gauge> = "source_up",
+    /// Records of another Kafka cluster not yet copied.
+    source_lag_records: Family<SourceLabels, Gauge> = "source_lag_records",
     /// Bytes in flight within a component's budget.
     in_flight_bytes: Family<ComponentLabels, Gauge> = "in_flight_bytes",
     /// Files that a sink completed.

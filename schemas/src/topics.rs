@@ -8,6 +8,12 @@ pub const HEADER_TENANT: &str = "afflux-tenant";
 pub const HEADER_ITEMS: &str = "afflux-items";
 /// `topic/partition/first-last`: the input offsets that an output was made of.
 pub const HEADER_SOURCE: &str = "afflux-source";
+/// `NAME:topic/partition/offset`: where a record that was copied from another Kafka cluster stands there, and in the
+/// outputs, `NAME:topic/partition/first-last,first-last…`: where all those stood that an output was made of.
+pub const HEADER_ORIGIN: &str = "afflux-origin";
+/// Cluster of a record where neither [`HEADER_CLUSTER`] nor the resource names one: that of the process that received
+/// it, else the name of the source that it was copied from.
+pub const HEADER_SOURCE_CLUSTER: &str = "afflux-source-cluster";
 /// The one component that a record is for, which has refused it before; others that read its topic pass it over.
 pub const HEADER_REPLAY_TO: &str = "afflux-replay-to";
 /// How often that component has tried, in decimal digits.

@@ -5,6 +5,7 @@ pub mod afflux;
 pub mod collector;
 pub mod kafka;
 pub mod load;
+pub mod mirror_maker;
 pub mod node;
 pub mod numbered;
 pub mod proxy;

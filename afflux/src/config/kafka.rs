@@ -8,7 +8,7 @@ use afflux_runtime::config::{ByteSize, Period, Section};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Brokers;
+use super::{Brokers, KafkaSourceConfig};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -35,6 +35,9 @@ pub(crate) struct KafkaBusConfig {
     /// Further settings of librdkafka as they are, such as `linger.ms`. What `tls` and `sasl` decide is refused here
     /// where they are set.
     pub(crate) options: BTreeMap<String, String>,
+    /// Other Kafka clusters, whose ingest topics are copied to those of the bus. Each has `name` and `brokers`, and may have
+    /// `client_id`, `timeout`, `tls`, `sasl`, `options` as above, `group`, `prefix` and `in_flight`.
+    pub(crate) sources: Vec<KafkaSourceConfig>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -106,6 +109,7 @@ impl Default for KafkaBusConfig {
             tls: Section::Off,
             sasl: Section::Off,
             options: BTreeMap::new(),
+            sources: Vec::new(),
         }
     }
 }

@@ -72,6 +72,36 @@ fn topics_of_others_are_listed_and_a_wrong_entry_is_refused_with_its_key() {
 }
 
 #[test]
+fn sources_are_listed_and_a_wrong_one_is_refused_with_its_key() {
+    let built = |entry: &str| {
+        let text = format!("bus: {{kafka: {{sources: [{{name: east, brokers: 'a:9092, b:9092'}}, {{{entry}}}]}}}}");
+        let config = read(&text, &[])?;
+        let selection = crate::components::Selection::parse(&["producers.kafka".into()]).expect("known");
+        crate::components::build(&config, &selection).map(|built| (built.len(), config))
+    };
+    let west = "name: west, brokers: [c:9092], group: g, prefix: eu, timeout: 5s, client_id: i, in_flight: 1MiB, \
+                options: {sasl.password: hunter2}, tls: {ca: /ca.pem}";
+    let (components, config) = built(west).expect("valid");
+    assert_eq!((components, config.bus.kafka.sources[0].brokers.joined().as_str()), (1, "a:9092,b:9092"));
+    let shown = afflux_runtime::config::redacted(serde_json::to_value(config).expect("JSON")).to_string();
+    assert!(!shown.contains("hunter2"), "{shown}");
+    for (entry, expected) in [
+        ("name: east, brokers: c", "`bus.kafka.sources.1.name` is `east`, which another source has"),
+        ("name: 'a/b', brokers: c", "`bus.kafka.sources.1.name` is `a/b`, which is no name of a cluster"),
+        ("name: west, brokers: ''", "`bus.kafka.sources.1.brokers` is empty"),
+        ("name: west, brokers: c, tls: {key: /k.pem}", "`bus.kafka.sources.1.tls.certificate` is not set"),
+        ("name: west, brokers: c, sasl: {mechanism: PLAIN}", "`bus.kafka.sources.1.sasl.username` is not set"),
+        ("name: west", "brokers"),
+        ("name: west, brokers: c, grop: g", "did you mean `bus.kafka.sources.group`?"),
+        ("name: west, brokers: c, group: ''", "`bus.kafka.sources.1.group` is empty"),
+        ("name: west, brokers: c, options: {group.id: x}", "`bus.kafka.sources.1.options.group.id`"),
+    ] {
+        let error = format!("{:#}", built(entry).expect_err(entry));
+        assert!(error.contains(expected), "{entry}: {error}");
+    }
+}
+
+#[test]
 fn kafkas_tls_and_sasl_are_sections_and_their_secrets_do_not_show() {
     let of =
         |text: &str, env: &[(&str, &str)]| read(text, env).map(|config| config.bus.kafka.settings(None).connection);

@@ -62,6 +62,16 @@ fn the_header_outranks_the_resource_which_outranks_prefix_and_default() {
 }
 
 #[test]
+fn the_source_of_a_copy_stands_between_the_resource_and_the_configuration() {
+    let both = || vec![resource_spans(Some("east"), &["a", "b"]), resource_spans(None, &["c"])];
+    let copy = record("north.afflux.ingest.spans", both(), &[(HEADER_SOURCE_CLUSTER, "eu")]);
+    assert_eq!(clusters(&copy), [("east".into(), 2), ("eu".into(), 1)]);
+    assert!(opened(&copy).unwrap().iter().all(|envelope| envelope.headers.get(HEADER_SOURCE_CLUSTER).is_none()));
+    let named = record("afflux.ingest.spans", both(), &[(HEADER_CLUSTER, "west"), (HEADER_SOURCE_CLUSTER, "eu")]);
+    assert_eq!(clusters(&named), [("west".into(), 3)]);
+}
+
+#[test]
 fn spans_are_grouped_by_cluster_without_loss() {
     let resources =
         vec![resource_spans(Some("a"), &["1"]), resource_spans(Some("b"), &["2"]), resource_spans(Some("a"), &["3"])];
@@ -98,7 +108,7 @@ fn every_record_is_validated_and_a_malformed_or_empty_one_refused() {
     assert_eq!(opened(&claimed).unwrap_err().reason(), "malformed", "whatever it claims to hold");
     assert_eq!(opened(&Received { value: None, ..good.clone() }).unwrap_err(), Refused::Empty);
     let bad_header = Headers(vec![(HEADER_CLUSTER.into(), Bytes::from_static(b"\xff"))]);
-    assert_eq!(opened(&Received { headers: bad_header, ..good }).unwrap_err(), Refused::Cluster);
+    assert_eq!(opened(&Received { headers: bad_header, ..good }).unwrap_err(), Refused::Cluster(HEADER_CLUSTER));
 }
 
 fn foreign(encoding: EncodingName) -> Source {

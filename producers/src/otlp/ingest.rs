@@ -9,7 +9,7 @@ use afflux_runtime::admin::{Health, State};
 use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
 use afflux_runtime::{Context, Metrics, Permit, Signal};
 use afflux_schemas::otlp::split::Part;
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_TENANT, Topics};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_SOURCE_CLUSTER, HEADER_TENANT, Topics};
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::sync::{OnceCell, Semaphore};
@@ -41,6 +41,15 @@ const PROBE_GROUP: &str = "afflux-probe";
 /// What a request costs besides its head and body: its task and stream.
 const REQUEST_OVERHEAD: usize = 4 * 1024;
 
+/// Names that clusters are given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Names {
+    /// Of everything that is received.
+    pub(super) all: Option<String>,
+    /// Of what names none in its resource.
+    pub(super) unnamed: Option<String>,
+}
+
 /// Everything that requests share.
 pub(super) struct Ingest {
     pub(super) limits: Limits,
@@ -54,6 +63,8 @@ pub(super) struct Ingest {
     spans: Arc<str>,
     logs: Arc<str>,
     cluster: Option<String>,
+    /// Cluster of what names none in its resource.
+    unnamed: Option<String>,
     metrics: Arc<Metrics>,
     health: Health,
     /// Threads that may decode big requests: as many as there are cores.
@@ -73,7 +84,8 @@ pub(super) struct Call {
 }
 
 impl Ingest {
-    pub(super) fn new(limits: Limits, topics: &Topics, cluster: Option<String>, context: &Context) -> Arc<Self> {
+    pub(super) fn new(limits: Limits, topics: &Topics, names: Names, context: &Context) -> Arc<Self> {
+        let Names { all: cluster, unnamed } = names;
         let cores = std::thread::available_parallelism().map_or(1, Into::into);
         Arc::new(Self {
             memory: Memory::new(limits.in_flight_bytes.as_usize()),
@@ -85,6 +97,7 @@ impl Ingest {
             spans: topics.ingest_spans().into(),
             logs: topics.ingest_logs().into(),
             cluster,
+            unnamed,
             metrics: Arc::clone(&context.metrics),
             health: context.health.clone(),
             decoders: Arc::new(Semaphore::new(cores)),
@@ -286,6 +299,8 @@ impl Ingest {
             headers.push(HEADER_ITEMS, part.items.to_string());
             if let Some(cluster) = &self.cluster {
                 headers.push(HEADER_CLUSTER, cluster.clone());
+            } else if let Some(cluster) = &self.unnamed {
+                headers.push(HEADER_SOURCE_CLUSTER, cluster.clone());
             }
             if let Some(tenant) = tenant {
                 headers.push(HEADER_TENANT, tenant.clone());

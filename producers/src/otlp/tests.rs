@@ -1,6 +1,6 @@
 //! The receiver on real sockets, with a bus that does as it is told.
 
-mod bus;
+pub(crate) mod bus;
 mod connections;
 mod durability;
 mod grpc;

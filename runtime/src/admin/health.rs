@@ -10,6 +10,9 @@ pub enum State {
     Starting(String),
     /// Working.
     Ready,
+    /// Working, but not for everybody; the text says for whom not, and why. Counts as ready: taking the whole process
+    /// out of service would help nobody.
+    Degraded(String),
     /// Alive but not able to do its work; the text says why.
     Failing(String),
     /// Done with what it had to do, while the process goes on.
@@ -24,16 +27,22 @@ impl State {
         match self {
             Self::Starting(_) => "starting",
             Self::Ready => "ready",
+            Self::Degraded(_) => "degraded",
             Self::Failing(_) => "failing",
             Self::Finished => "finished",
             Self::Stopped => "stopped",
         }
     }
 
-    /// Why it is not ready, where the component says so.
+    /// Whether it does what it is there for, or has done it.
+    pub const fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded(_) | Self::Finished)
+    }
+
+    /// Why it is not ready, or not wholly, where the component says so.
     pub fn detail(&self) -> Option<&str> {
         match self {
-            Self::Starting(why) | Self::Failing(why) => Some(why),
+            Self::Starting(why) | Self::Degraded(why) | Self::Failing(why) => Some(why),
             Self::Ready | Self::Finished | Self::Stopped => None,
         }
     }
@@ -61,7 +70,7 @@ impl HealthTable {
     /// Whether there are components and all of them are ready, or have finished.
     pub fn ready(&self) -> bool {
         let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        !states.is_empty() && states.values().all(|state| matches!(state, State::Ready | State::Finished))
+        !states.is_empty() && states.values().all(State::is_ready)
     }
 
     /// Says of a component what it can no longer say itself.

@@ -29,6 +29,7 @@ impl Described {
             ty if ty.contains("ComponentLabels") => "component, signal",
             ty if ty.contains("ReasonLabels") => "component, reason",
             ty if ty.contains("OutcomeLabels") => "component, outcome",
+            ty if ty.contains("SourceLabels") => "component, source",
             ty if ty.contains("PartitionLabels") => "component, topic, partition",
             _ => "",
         }

@@ -10,6 +10,7 @@ mod kafka_pipeline;
 mod kafka_security;
 mod kafka_topics;
 mod kill;
+mod multi_cluster;
 mod real_clients;
 mod s3;
 mod stuck_partition;
