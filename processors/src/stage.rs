@@ -146,6 +146,7 @@ impl Component for ProcessorStage {
             probe: None,
             restarts: 0,
             suspended: Suspended::default(),
+            trial: None,
             group,
             topics,
         };
@@ -177,8 +178,24 @@ struct Running {
     /// Transactions in a row that started over.
     restarts: u32,
     suspended: Suspended,
+    /// The output of a partition that was set aside is asked whether it is there.
+    trial: Option<Trial>,
     group: Arc<str>,
     topics: Vec<Arc<str>>,
+}
+
+/// A question whether an output is there.
+struct Trial {
+    partition: PartitionId,
+    answer: tokio::task::JoinHandle<bool>,
+}
+
+/// Waits for the answer, for ever where nothing is asked.
+async fn answer(trial: &mut Option<Trial>) -> bool {
+    match trial {
+        Some(trial) => (&mut trial.answer).await.unwrap_or(false),
+        None => std::future::pending().await,
+    }
 }
 
 impl Running {
@@ -186,12 +203,14 @@ impl Running {
     async fn run(&mut self) -> Result<(), BusError> {
         let shutdown = self.context.shutdown.clone();
         loop {
-            let (due, probe, trial) = (self.due, self.probe, self.suspended.due());
+            let (due, probe) = (self.due, self.probe);
+            let again = self.suspended.due().filter(|_| self.trial.is_none());
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => self.flush().await?,
                 () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => self.ask().await,
-                () = async { sleep_until(trial.unwrap_or_else(Instant::now)).await }, if trial.is_some() => self.try_again(),
+                () = async { sleep_until(again.unwrap_or_else(Instant::now)).await }, if again.is_some() => self.ask_output(),
+                answers = answer(&mut self.trial) => self.try_again(answers),
                 event = self.consumer.poll() => self.handle(event).await?,
             }
         }
@@ -213,10 +232,19 @@ impl Running {
         self.context.health.set(self.suspended.reason().map_or(State::Ready, State::Failing));
     }
 
-    /// Reads again from a partition that was set aside.
-    fn try_again(&mut self) {
-        let Some(partition) = self.suspended.try_one() else { return };
-        if self.consumer.resume(&partition).is_err() {
+    /// Asks for the output of a partition that was set aside: a transaction that fails again would cost all others time.
+    fn ask_output(&mut self) {
+        let Some((partition, output)) = self.suspended.next() else { return };
+        let (bus, group) = (Arc::clone(&self.context.bus), Arc::clone(&self.group));
+        let answer = tokio::spawn(async move { bus.lag(&group, &[output.topic]).await.is_ok() });
+        self.trial = Some(Trial { partition, answer });
+    }
+
+    /// Reads again from a partition that was set aside, if its output answers.
+    fn try_again(&mut self, answers: bool) {
+        let Some(Trial { partition, .. }) = self.trial.take() else { return };
+        self.suspended.asked(&partition, answers);
+        if answers && self.consumer.resume(&partition).is_err() {
             self.suspended.forget(&partition);
             self.recovered();
         }
@@ -304,7 +332,7 @@ impl Running {
         let sources = batch.sources_of(stuck);
         for partition in &sources {
             tracing::warn!(%partition, output = %stuck, reason, "the output takes nothing; the others go on");
-            self.suspended.suspend(partition.clone(), reason);
+            self.suspended.suspend(partition.clone(), stuck, reason);
         }
         if !sources.is_empty() {
             self.work.retried();

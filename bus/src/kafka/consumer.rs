@@ -161,7 +161,7 @@ impl KafkaConsumer {
     fn open(shared: Arc<Shared>, config: ConsumerConfig) -> Result<Arc<Member>, BusError> {
         let transactor = match &config.transactional_id {
             Some(id) => {
-                let mut transactor = Transactor::new(Arc::clone(&shared), id);
+                let mut transactor = Transactor::of_member(Arc::clone(&shared), id);
                 // Decides what a former owner of the id left open, before its offsets are read.
                 transactor.settle()?;
                 Some(transactor)

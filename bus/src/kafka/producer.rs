@@ -69,6 +69,8 @@ impl ProducerContext for ReportContext {
             let to = partition_id(message.topic(), message.partition());
             if is_stuck(error) && !self.shared.health.is_down() {
                 lock(&call.stuck).get_or_insert_with(|| to.clone());
+            } else if is_purge(error) {
+                lock(&call.purged).get_or_insert_with(|| to.clone());
             }
             let size = message.key_len() + message.payload_len();
             self.delivery_error(error, to, size)
@@ -101,6 +103,11 @@ fn is_stuck(error: &KafkaError) -> bool {
     error.rdkafka_error_code().is_some_and(|code| codes.contains(&code))
 }
 
+/// Whether a record was still waiting when its producer ended.
+fn is_purge(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::PurgeQueue | Code::PurgeInflight))
+}
+
 /// Makes a librdkafka producer.
 pub(super) fn native(mut config: ClientConfig, shared: &Arc<Shared>) -> Result<Native, BusError> {
     if config.get("debug").is_none() {
@@ -118,6 +125,8 @@ pub(super) struct Call {
     first_error: Mutex<Option<BusError>>,
     /// The first partition that took nothing.
     stuck: Mutex<Option<PartitionId>>,
+    /// The first partition of which something still waited when the producer ended.
+    purged: Mutex<Option<PartitionId>>,
     done: Mutex<Option<oneshot::Sender<()>>>,
     /// The call's share of the queue, given back when the last record is reported.
     _permit: Option<OwnedSemaphorePermit>,
@@ -131,6 +140,7 @@ impl Call {
             waiting: AtomicUsize::new(records),
             first_error: Mutex::default(),
             stuck: Mutex::default(),
+            purged: Mutex::default(),
             done: Mutex::new(Some(done)),
             _permit: permit,
         };
@@ -153,6 +163,11 @@ impl Call {
     /// A partition that took nothing while brokers answered.
     pub(super) fn stuck(&self) -> Option<PartitionId> {
         lock(&self.stuck).clone()
+    }
+
+    /// A partition of which something still waited when the producer ended.
+    pub(super) fn purged(&self) -> Option<PartitionId> {
+        lock(&self.purged).clone()
     }
 
     /// Whether anything has gone wrong so far.

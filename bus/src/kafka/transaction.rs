@@ -21,9 +21,16 @@ use crate::record::Record;
 /// retry in place may fall into the next one. So any failure destroys the producer. The next one with the same
 /// id is told by the brokers only when the old transaction is decided, and the old one's late requests are
 /// refused (D4).
+///
+/// A transaction that is decided ends only when each of its partitions has the mark of it. While one of them has no
+/// leader the id is not to be had, and whoever waited for it would hold up all other partitions as well. So a member of
+/// a group goes on under another id: what fences it is the group's generation, and the committed offsets, which the
+/// brokers hold back until they are settled, tell what became of the transaction.
 pub(super) struct Transactor {
     shared: Arc<Shared>,
     id: Arc<str>,
+    /// How often the id had to be left, by a member of a group; nobody else may.
+    left: Option<u32>,
     native: Option<Native>,
 }
 
@@ -38,7 +45,12 @@ pub(super) enum Failure {
 
 impl Transactor {
     pub(super) fn new(shared: Arc<Shared>, id: &Arc<str>) -> Self {
-        Self { shared, id: Arc::clone(id), native: None }
+        Self { shared, id: Arc::clone(id), left: None, native: None }
+    }
+
+    /// As [`Transactor::new`], for a member of a group.
+    pub(super) fn of_member(shared: Arc<Shared>, id: &Arc<str>) -> Self {
+        Self { left: Some(0), ..Self::new(shared, id) }
     }
 
     /// Makes sure that no transaction of this id is undecided, and that no other owner of it is left.
@@ -48,10 +60,23 @@ impl Transactor {
 
     fn producer(&mut self) -> Result<&Native, BusError> {
         if self.native.is_none() {
-            let producer = native(self.shared.config.transactional_producer(&self.id), &self.shared)?;
-            producer
-                .init_transactions(self.shared.config.timeout)
-                .map_err(|error| self.shared.unanswered("start of a transactional producer", &error))?;
+            let id = match self.left {
+                None | Some(0) => self.id.to_string(),
+                Some(left) => format!("{}~{left}", self.id),
+            };
+            let producer = native(self.shared.config.transactional_producer(&id), &self.shared)?;
+            if let Err(error) = producer.init_transactions(self.shared.config.timeout) {
+                if error.rdkafka_error_code() == Some(Code::ConcurrentTransactions)
+                    && let Some(left) = &mut self.left
+                {
+                    tracing::warn!(
+                        transactional_id = id,
+                        "a partition of its last transaction is away; going on under another id"
+                    );
+                    *left += 1;
+                }
+                return Err(self.shared.unanswered("start of a transactional producer", &error));
+            }
             self.native = Some(producer);
         }
         self.native.as_ref().ok_or(BusError::Closed)
@@ -133,6 +158,9 @@ impl Transactor {
             (refused, _) => refused,
         };
         let said = error.map(|error| self.shared.operation("transaction").kafka_error(error));
+        // What was not acknowledged in all that time.
+        let late = matches!(said, Some(BusError::TimedOut { .. })) && !self.shared.health.is_down();
+        let stuck = call.stuck().or_else(|| call.purged().filter(|_| late));
         // Fenced is what it will be called anyway.
         let text = |error: &BusError| match error {
             BusError::Fenced { reason } => reason.clone(),
@@ -144,7 +172,7 @@ impl Transactor {
         let hopeless = [said, refused].into_iter().flatten().find(|error| error.class() == ErrorClass::Fatal);
         Failure::StartOver(match error.and_then(KafkaError::rdkafka_error_code) {
             Some(code) if is_fenced(code) || code == Code::RebalanceInProgress => BusError::Fenced { reason },
-            _ => hopeless.unwrap_or_else(|| BusError::Restarted { reason, partition: call.stuck() }),
+            _ => hopeless.unwrap_or(BusError::Restarted { reason, partition: stuck }),
         })
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Suspended(BTreeMap<PartitionId, Suspension>);
 
 #[derive(Debug)]
 struct Suspension {
+    /// The output that takes nothing.
+    output: PartitionId,
     reason: String,
     backoff: Backoff,
     /// When it is tried again; `None` while it is.
@@ -26,8 +28,9 @@ struct Suspension {
 
 impl Suspended {
     /// Sets a partition aside, for longer each time.
-    pub(super) fn suspend(&mut self, partition: PartitionId, reason: &str) {
-        let new = || Suspension { reason: String::new(), backoff: Backoff::new(FIRST, LAST), until: None };
+    pub(super) fn suspend(&mut self, partition: PartitionId, output: &PartitionId, reason: &str) {
+        let output = output.clone();
+        let new = || Suspension { output, reason: String::new(), backoff: Backoff::new(FIRST, LAST), until: None };
         let suspension = self.0.entry(partition).or_insert_with(new);
         reason.clone_into(&mut suspension.reason);
         suspension.until = Some(Instant::now() + suspension.backoff.next(None));
@@ -43,14 +46,20 @@ impl Suspended {
         self.0.values().filter_map(|suspension| suspension.until).min()
     }
 
-    /// One partition whose time has come, on trial from now on. Never more: one that still fails takes with it what
-    /// shares its transaction.
-    pub(super) fn try_one(&mut self) -> Option<PartitionId> {
+    /// One partition whose time has come, and its output. Never more: one that still fails takes with it what shares its
+    /// transaction.
+    pub(super) fn next(&self) -> Option<(PartitionId, PartitionId)> {
         let now = Instant::now();
         let over = |suspension: &Suspension| suspension.until.is_some_and(|until| until <= now);
-        let (partition, suspension) = self.0.iter_mut().find(|(_, suspension)| over(suspension))?;
-        suspension.until = None;
-        Some(partition.clone())
+        let (partition, suspension) = self.0.iter().find(|(_, suspension)| over(suspension))?;
+        Some((partition.clone(), suspension.output.clone()))
+    }
+
+    /// The output answers again, or not: the partition is on trial from now on, or waits on.
+    pub(super) fn asked(&mut self, partition: &PartitionId, answers: bool) {
+        if let Some(suspension) = self.0.get_mut(partition) {
+            suspension.until = if answers { None } else { Some(Instant::now() + suspension.backoff.next(None)) };
+        }
     }
 
     /// Forgets a partition that is somebody else's.
