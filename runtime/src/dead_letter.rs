@@ -1,7 +1,7 @@
 //! Dead letters: what can never be delivered, kept with its reason (D7).
 //!
 //! A dead letter is the refused record with headers that tell where it came from and why it was refused. What becomes
-//! of it later, a [`Resolution`], is another record behind it in the same partition. [`DeadLetters`] is the
+//! of it later, a *resolution*, is another record behind it in the same partition. [`DeadLetters`] is the
 //! operator's side.
 
 mod desk;
@@ -44,7 +44,7 @@ pub const HEADER_DEAD_ATTEMPTS: &str = "afflux-dead-letter-attempts";
 
 /// On a record of the dead-letter topic that is no dead letter but says what became of one: its `PARTITION:OFFSET`.
 pub const HEADER_RESOLVES: &str = "afflux-dead-letter-resolves";
-/// What became of it: a [`Resolution`].
+/// What became of it: a *resolution*.
 pub const HEADER_RESOLUTION: &str = "afflux-dead-letter-resolution";
 
 /// Bytes of a value that is left out because the dead letter would be too large for the bus.
