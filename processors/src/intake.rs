@@ -4,15 +4,15 @@ mod place;
 
 use std::sync::Arc;
 
-use afflux_bus::Received;
+use afflux_bus::{Headers, Received};
 use afflux_runtime::Signal;
 use afflux_runtime::dead_letter::now_ms;
 use afflux_schemas::encoding::{Encoding, Undecodable};
 use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
 use afflux_schemas::topics::{
-    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE, HEADER_SOURCE_CLUSTER,
-    mirror_source,
+    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ENCODING, HEADER_ITEMS, HEADER_REPLAY_TO, HEADER_SOURCE,
+    HEADER_SOURCE_CLUSTER, mirror_source,
 };
 use bytes::Bytes;
 
@@ -119,8 +119,15 @@ impl Source {
 const AHEAD_MS: i64 = 60_000;
 
 /// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
-const OWN_HEADERS: [&str; 6] =
-    [HEADER_CLUSTER, HEADER_SOURCE_CLUSTER, HEADER_ITEMS, HEADER_SOURCE, HEADER_REPLAY_TO, HEADER_ATTEMPTS];
+const OWN_HEADERS: [&str; 7] = [
+    HEADER_ENCODING,
+    HEADER_CLUSTER,
+    HEADER_SOURCE_CLUSTER,
+    HEADER_ITEMS,
+    HEADER_SOURCE,
+    HEADER_REPLAY_TO,
+    HEADER_ATTEMPTS,
+];
 
 /// Makes envelopes of one record, each of one cluster and bound for one of the `partitions`.
 ///
@@ -143,7 +150,7 @@ pub fn open(
     mut deliver: impl FnMut(Envelope, u32),
 ) -> Result<Option<Leftover>, Refused> {
     let value = record.value.clone().ok_or(Refused::Empty)?;
-    let (value, items) = checked(decoded(value, source)?, source.signal)?;
+    let (value, items) = checked(decoded(value, source, &record.headers)?, source.signal)?;
     let mut placed = Placed::new(record, source, partitions);
     if let Some(cluster) = named(record, HEADER_CLUSTER)? {
         placed.add(value, items, &cluster);
@@ -180,7 +187,11 @@ fn named(record: &Received, header: &'static str) -> Result<Option<Arc<str>>, Re
     name.map(|name| std::str::from_utf8(name).map(Arc::from).map_err(|_| Refused::Cluster(header))).transpose()
 }
 
-fn decoded(value: Bytes, source: &Source) -> Result<Bytes, Refused> {
+fn decoded(value: Bytes, source: &Source, headers: &Headers) -> Result<Bytes, Refused> {
+    // What was too large after it was decoded comes back as it was then.
+    if headers.get(HEADER_ENCODING).is_some_and(|encoding| encoding == Encoding::OtlpProto.as_str()) {
+        return Ok(value);
+    }
     let decoded = match source.signal {
         Signal::Spans => source.encoding.traces(&value),
         Signal::Logs => source.encoding.logs(&value),

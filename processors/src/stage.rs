@@ -274,6 +274,7 @@ impl Running {
             Ok(Event::Assigned(assignments)) => {
                 for Assignment { partition, position, .. } in &assignments {
                     tracing::info!(%partition, position, "partition assigned");
+                    self.suspended.assigned(partition);
                     if self.suspended.holds(partition) {
                         self.consumer.pause(partition)?;
                     }
@@ -287,7 +288,12 @@ impl Running {
             }
             Ok(Event::Revoked(partitions)) => {
                 tracing::info!(partitions = partitions.len(), "partitions revoked");
-                self.flush().await
+                let flushed = self.flush().await;
+                self.suspended.revoked(&partitions);
+                if !self.suspended.is_empty() {
+                    self.recovered();
+                }
+                flushed
             }
             Err(error) => self.wait_after(error, &mut Backoff::new(FIRST_RETRY, LAST_RETRY)).await,
         }

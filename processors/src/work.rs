@@ -7,7 +7,8 @@ use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
 use afflux_runtime::dead_letter::{self, Refusal};
 use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
 use afflux_runtime::{Metrics, Signal};
-use afflux_schemas::topics::HEADER_ATTEMPTS;
+use afflux_schemas::encoding::Encoding;
+use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_ENCODING};
 
 use crate::chain::{Chain, Envelope};
 use crate::intake::{self, Leftover, Refused, Source};
@@ -221,6 +222,8 @@ impl Work {
 fn origin(output: &Output) -> Received {
     let record = output.record.clone();
     let mut headers = record.headers;
+    // Whatever it was read in.
+    headers.set(HEADER_ENCODING, Encoding::OtlpProto.as_str());
     let (from, offset) = output.origin().map_or((record.to, 0), |(from, part)| {
         headers.set(HEADER_ATTEMPTS, part.attempts.to_string());
         (from.clone(), part.offset)

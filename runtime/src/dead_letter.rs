@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use afflux_bus::{Headers, PartitionId, Received, Record};
-use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_ITEMS, HEADER_REPLAY_TO};
+use afflux_schemas::topics::{
+    HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_ENCODING, HEADER_ITEMS, HEADER_ORIGIN, HEADER_REPLAY_TO, HEADER_SOURCE,
+    HEADER_SOURCE_CLUSTER, HEADER_TENANT,
+};
 use bytes::Bytes;
 
 pub use desk::{DeadLetters, DeskError, Entry, Summary};
@@ -52,9 +55,26 @@ pub const HEADER_VALUE_BYTES: &str = "afflux-dead-letter-value-bytes";
 
 /// What the names of a dead letter's own headers begin with.
 const OWN: &str = "afflux-dead-letter-";
-/// What the names of all headers of ours begin with.
-const OURS: &str = "afflux-";
-/// Bytes of a header's value that a shortened dead letter keeps at most.
+/// Headers that a shortened dead letter keeps.
+const KEPT: [&str; 16] = [
+    HEADER_ENCODING,
+    HEADER_DEAD_ATTEMPTS,
+    HEADER_CLUSTER,
+    HEADER_TENANT,
+    HEADER_ITEMS,
+    HEADER_SOURCE,
+    HEADER_SOURCE_CLUSTER,
+    HEADER_ORIGIN,
+    HEADER_TOPIC,
+    HEADER_PARTITION,
+    HEADER_OFFSET,
+    HEADER_COMPONENT,
+    HEADER_REASON,
+    HEADER_ERROR,
+    HEADER_TIME,
+    HEADER_TIMESTAMP,
+];
+/// Bytes of a header's value that it keeps at most.
 const SHORT: usize = 1024;
 
 /// Leaves the value and whatever is foreign or long in the headers of a dead letter out, so that even one of a record as large as the bus
@@ -67,7 +87,12 @@ pub fn shorten(letter: &mut Record) -> bool {
     letter.key = None;
     // Not a tombstone.
     letter.value = Some(Bytes::new());
-    letter.headers.0.retain(|(name, value)| name.starts_with(OURS) && name.len() + value.len() <= SHORT);
+    // Once each, and no more than that: strangers may call theirs like ours, as often as they like.
+    let kept = KEPT.iter().filter_map(|name| {
+        let value = letter.headers.get(name)?;
+        Some((Arc::from(*name), value.slice(..value.len().min(SHORT))))
+    });
+    letter.headers = Headers(kept.collect());
     letter.headers.push(HEADER_VALUE_BYTES, bytes.to_string());
     true
 }

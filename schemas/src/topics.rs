@@ -6,6 +6,8 @@ pub const HEADER_CLUSTER: &str = "afflux-cluster";
 pub const HEADER_TENANT: &str = "afflux-tenant";
 /// Number of spans or log records in the value, in decimal digits.
 pub const HEADER_ITEMS: &str = "afflux-items";
+/// On the replay of a record that lay in another encoding than the one of its topic: the encoding that it is in.
+pub const HEADER_ENCODING: &str = "afflux-encoding";
 /// `topic/partition/first-last`: the input offsets that an output was made of.
 pub const HEADER_SOURCE: &str = "afflux-source";
 /// `NAME:topic/partition/offset`: where a record that was copied from another Kafka cluster stands there, and in the

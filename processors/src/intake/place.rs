@@ -6,7 +6,7 @@ use afflux_bus::Received;
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::concat;
 use afflux_schemas::otlp::split::{self, InvalidId};
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_ORIGIN, mirror_source};
 use bytes::Bytes;
 
 use super::{Leftover, Refused, Source};
@@ -38,8 +38,12 @@ impl<'r> Placed<'r> {
             signal: source.signal,
             partitions,
             kept: record.from.partition % partitions,
-            // Our receivers say how many items there are; who does not is someone else.
-            split: source.foreign || record.headers.get(HEADER_ITEMS).is_none(),
+            // Our receivers say how many items there are; who does not is someone else. What comes from another Kafka
+            // cluster may lie there in one partition of more or fewer.
+            split: source.foreign
+                || record.headers.get(HEADER_ITEMS).is_none()
+                || record.headers.get(HEADER_ORIGIN).is_some()
+                || mirror_source(&record.from.topic, &source.topic).is_some(),
             strict: source.foreign,
             stream: stream.unwrap_or_default(),
             refused: Vec::new(),

@@ -6,6 +6,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use prost::Message;
 
+use afflux_schemas::topics::HEADER_ORIGIN;
+
 use super::*;
 use crate::config::{EncodingName, SignalName};
 
@@ -159,6 +161,14 @@ fn spans_of_others_go_where_their_traces_belong_and_ours_stay() {
     // Without the count it is someone else's: a Collector may write our topics too.
     ours.headers.0.remove(0);
     assert_eq!(placed(&ours, &own).unwrap().0, expected);
+    // In another Kafka cluster the topic may have more partitions or fewer.
+    let count = (HEADER_ITEMS, "23");
+    let origin = (HEADER_ORIGIN, "east:afflux.ingest.spans/6/1");
+    let copied = record("afflux.ingest.spans", vec![request(&ids)], &[count, (HEADER_CLUSTER, "edge"), origin]);
+    let mirrored = record("east.afflux.ingest.spans", vec![request(&ids)], &[count, (HEADER_CLUSTER, "edge")]);
+    for record in [copied, mirrored] {
+        assert_eq!(placed(&record, &own).unwrap().0, expected);
+    }
     let mixed = Received { value: Some(encoded(&[request(&[0, 0])])), ..ours };
     assert_eq!(placed(&mixed, &own).unwrap(), (vec![(2, "edge".into(), vec![0, 0])], None), "passed as ever");
 }
@@ -209,6 +219,9 @@ fn every_encoding_is_opened_and_what_is_not_of_it_refused() {
         let name = afflux_schemas::encoding::Encoding::from(encoding).as_str();
         assert!(refused.to_string().starts_with(&format!("not spans in {name}: malformed ")), "{refused}");
     }
+    // A single item that was too large after it was decoded comes back as it was then.
+    let replayed = record("t", vec![request(&[1])], &[(HEADER_ENCODING, "otlp_proto")]);
+    assert_eq!(placed(&replayed, &foreign(EncodingName::JaegerJson)), Ok((by_partition(&[1]), None)));
     let nothing = placed(&of(b"[]"), &foreign(EncodingName::ZipkinJson));
     assert_eq!(nothing, Ok((vec![], None)), "an empty list is no error");
 }

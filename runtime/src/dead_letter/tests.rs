@@ -219,6 +219,24 @@ async fn a_value_that_was_left_out_comes_from_where_it_was_read_or_the_letter_st
     assert_eq!(ids(&world.listed(Selection::default()).await.0), ["0:1", "0:2"]);
 }
 
+#[test]
+fn a_shortened_letter_is_small_whatever_strangers_put_into_its_headers() {
+    let mut record = refused(0, 3, "large");
+    for n in 0..5000 {
+        record.headers.push(format!("afflux-x{n}"), vec![b'x'; 1000]);
+        record.headers.push("afflux-cluster", vec![b'c'; 1000]);
+    }
+    let mut letter = letter_of(&record, "processors", "too_large", 10);
+    letter.headers.set(HEADER_ERROR, "e".repeat(100_000));
+    assert!(letter.size() > 10_000_000);
+    assert!(shorten(&mut letter));
+    assert!(letter.size() < 8 * 1024, "{}", letter.size());
+    let kept = [HEADER_TOPIC, HEADER_OFFSET, HEADER_REASON, HEADER_DEAD_ATTEMPTS, HEADER_VALUE_BYTES];
+    assert!(kept.iter().all(|name| letter.headers.get(name).is_some()), "{:?}", letter.headers);
+    assert_eq!(letter.headers.get(HEADER_ERROR).unwrap().len(), 1024, "the beginning of the reason");
+    assert!(!shorten(&mut letter), "once");
+}
+
 #[tokio::test]
 async fn what_the_bus_refuses_stays_open_and_holds_up_no_other() {
     let world = world().await;

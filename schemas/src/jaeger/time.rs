@@ -12,9 +12,17 @@ pub(super) fn timestamp(text: &str) -> Option<i128> {
     let mut time = time.splitn(3, ':');
     let (hour, minute) = (number(time.next()?)?, number(time.next()?)?);
     let (seconds, nanos) = decimal(time.next()?)?;
-    let whole = (1..=12).contains(&month) && (1..=31).contains(&day) && hour < 24 && minute < 60 && seconds <= 60;
+    let whole = (1..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && seconds <= 60;
+    if !whole {
+        return None;
+    }
     let local = days(year, month, day) * 86_400 + hour * 3600 + minute * 60 + seconds;
-    whole.then_some((i128::from(local) - i128::from(offset(zone)?)) * NANOS + i128::from(nanos))
+    Some((i128::from(local) - i128::from(offset(zone)?)) * NANOS + i128::from(nanos))
 }
 
 /// Nanoseconds of `1.5s`.
@@ -68,6 +76,10 @@ mod tests {
         assert_eq!(timestamp("2026-01-02T04:34:05.678000000+01:30"), Some(1_767_323_045_678_000_000));
         assert_eq!(timestamp("2024-02-29T23:59:59.123456789-00:30"), Some(1_709_252_999_123_456_789));
         assert_eq!(timestamp("1969-12-31T23:59:59.5Z"), Some(-500_000_000));
+        assert_eq!(timestamp("9999-12-31T23:59:60Z"), Some(253_402_300_800_000_000_000));
+        for wrong in ["999999999999-01-01T00:00:00Z", "0000-01-01T00:00:00Z", "10000-01-01T00:00:00Z"] {
+            assert_eq!(timestamp(wrong), None, "{wrong}");
+        }
         for wrong in ["", "2026-01-02", "2026-13-02T03:04:05Z", "2026-01-02T03:04:05", "2026-01-02T03:04:+5Z", "TZ"] {
             assert_eq!(timestamp(wrong), None, "{wrong}");
         }
