@@ -76,7 +76,7 @@ async fn one_round(site: &Site, seed: u64, kind: Fault) -> anyhow::Result<()> {
         verdict.unknown.len(),
         refusals,
     );
-    assert!(verdict.acked > 500, "{} spans are too few to mean anything", verdict.acked);
+    assert!(verdict.acked > 100, "{} spans are too few to mean anything", verdict.acked);
     assert!(verdict.is_exact(), "seed {seed}: {verdict:?}\n{}", stage.logs());
     Ok(())
 }
