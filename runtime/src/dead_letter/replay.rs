@@ -151,13 +151,15 @@ impl Work<'_> {
                 let bytes = kept.value.as_ref().map_or(0, bytes::Bytes::len) as u64;
                 kept.timestamp_ms == letter.timestamp_ms && bytes == letter.bytes
             };
-            match kept.filter(same) {
-                Some(kept) => kept,
-                None => {
-                    let Letter { topic, partition, offset, bytes, .. } = letter;
-                    let place = format!("{topic}/{partition} at {offset}");
-                    return Ok(Err(format!("its {bytes} bytes were not kept, and are not in {place} any more")));
+            let Letter { topic, partition, offset, bytes, .. } = letter;
+            let place = format!("{topic}/{partition} at {offset}");
+            match kept {
+                Some(kept) if same(&kept) => kept,
+                Some(kept) if kept.size() as u64 > *bytes => {
+                    let why = format!("its {bytes} bytes were not kept, and can only be part of the record in {place}");
+                    return Ok(Err(format!("{why}, of which no part is sent back")));
                 }
+                _ => return Ok(Err(format!("its {bytes} bytes were not kept, and are not in {place} any more"))),
             }
         } else {
             record

@@ -207,11 +207,19 @@ async fn a_value_that_was_left_out_comes_from_where_it_was_read_or_the_letter_st
         assert!(shorten(&mut letter));
         letter
     };
-    // The second lies nowhere; the third is another record than the one that lies there.
-    world.send(vec![short(&original), short(&refused(0, 9, "gone")), short(&refused(0, 0, "other!"))]).await;
+    // The second lies nowhere; the third is a part of what lies there.
+    world.send(vec![short(&original), short(&refused(0, 9, "gone")), short(&refused(0, 0, "l"))]).await;
     let (entries, result) = world.resolve(Act::Replay, Selection::default()).await;
     result.unwrap();
     assert_eq!((summary(&entries).done, summary(&entries).left), (1, 2));
+    let said: Vec<_> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            Entry::Left { error, .. } => Some(error.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert!(said[0].ends_with("any more") && said[1].contains("can only be part of the record"), "{said:?}");
     let back = world.read(SOURCE).await;
     assert_eq!(back.len(), 2);
     assert_eq!(back[1].value.as_deref(), Some(&b"large"[..]));
