@@ -86,6 +86,7 @@ macro_rules! conformance_suite {
             rewind::repeats_leave_the_committed_offset_alone,
             rewind::a_transaction_that_starts_over_goes_back_too,
             transactions::outputs_and_offsets_come_together,
+            transactions::marks_of_transactions_are_no_lag,
             transactions::a_refused_transaction_leaves_neither,
             transactions::a_stale_transaction_starts_the_member_over,
             transactions::a_dropped_transaction_happens_as_a_whole_or_not_at_all,

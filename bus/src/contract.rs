@@ -216,12 +216,12 @@ pub struct PartitionLag {
     pub committed: Option<u64>,
     /// Offset of the oldest record kept.
     pub start: u64,
-    /// Offset that the next record gets.
+    /// Offset behind the last record; that of the group where nothing but marks of transactions follows it.
     pub end: u64,
 }
 
 impl PartitionLag {
-    /// Records not yet settled. Transaction markers count, so an idle group may show a few.
+    /// Records not yet settled. Marks of transactions between them count.
     pub fn records(&self) -> u64 {
         self.end.saturating_sub(self.committed.unwrap_or(self.start).max(self.start))
     }

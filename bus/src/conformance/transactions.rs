@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{KEEP, Reader, Subject, config, number, numbered, send_numbers, topic, unique};
-use crate::contract::{Bus, ConsumerConfig, Event};
+use crate::contract::{Bus, ConsumerConfig, Event, PartitionLag};
 use crate::error::BusError;
 use crate::record::PartitionId;
 
@@ -55,6 +55,40 @@ pub async fn outputs_and_offsets_come_together(subject: &dyn Subject) {
     stage.transact(vec![numbered(&output, 0, 60, 8)], &[]).await.expect("outputs alone");
     stage.close().await;
     assert_eq!(visible(&*bus, &output).await, (0..=60).collect::<Vec<_>>());
+}
+
+/// Who has read everything that transactions wrote is not behind, whatever they leave besides; one more record shows.
+pub async fn marks_of_transactions_are_no_lag(subject: &dyn Subject) {
+    let bus = subject.open().await;
+    let input = topic(&*bus, "marks-in", 1, KEEP).await;
+    let output = topic(&*bus, "marks-out", 2, KEEP).await;
+    let id = unique("marks");
+    let mut writer = Reader::join(&*bus, transactional("marks-writer", &id, &input)).await;
+    writer.assigned(1).await;
+    for n in 0..3 {
+        let outputs = vec![numbered(&output, 0, n, 8), numbered(&output, 1, n, 8)];
+        writer.transact(outputs, &[]).await.expect("a transaction");
+    }
+    let group = unique("marks");
+    let lag = async || {
+        let lag = bus.lag(&group, &[Arc::clone(&output)]).await.expect("lag");
+        lag.iter().map(PartitionLag::records).collect::<Vec<_>>()
+    };
+    let mut reader = Reader::join(&*bus, config(&group, &output)).await;
+    let partitions = reader.assigned(2).await;
+    reader.read(6).await;
+    reader.commit_read(&partitions).await;
+    for _ in 0..2 {
+        assert_eq!(lag().await, [0, 0]);
+    }
+    writer.transact(vec![numbered(&output, 1, 3, 8)], &[]).await.expect("a transaction");
+    let behind = lag().await;
+    assert!(behind[0] == 0 && behind[1] > 0, "{behind:?}");
+    reader.read(1).await;
+    reader.commit_read(&partitions).await;
+    assert_eq!(lag().await, [0, 0]);
+    writer.close().await;
+    reader.close().await;
 }
 
 /// A missing topic, a record that is too large: neither outputs nor offsets, and the same member goes on.

@@ -1,5 +1,6 @@
 //! Topics and the offsets of groups, asked for and arranged from outside.
 
+mod tail;
 mod topics;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::topic_partition_list::Offset as RawOffset;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
+use self::tail::Tails;
 pub use self::topics::{TopicChange, TopicPlan};
 use super::client::{PlainContext, Shared, blocking, lock, partition_id};
 use super::config::READERS;
@@ -32,13 +34,14 @@ pub(super) struct Admin {
     shared: Arc<Shared>,
     client: Arc<AdminClient<PlainContext>>,
     observers: Mutex<HashMap<Arc<str>, Arc<BaseConsumer<PlainContext>>>>,
+    tails: Arc<Mutex<Tails>>,
 }
 
 impl Admin {
     pub(super) fn new(shared: Arc<Shared>) -> Result<Self, BusError> {
         let client = AdminClient::from_config_and_context(&silent(shared.config.producer()), PlainContext)
             .map_err(|error| shared.operation("creation of an admin client").kafka_error(&error))?;
-        Ok(Self { shared, client: Arc::new(client), observers: Mutex::default() })
+        Ok(Self { shared, client: Arc::new(client), observers: Mutex::default(), tails: Arc::default() })
     }
 
     /// Creates the topics that do not exist.
@@ -116,6 +119,7 @@ impl Admin {
             return Ok(Vec::new());
         }
         let (observer, shared) = (self.observer(group)?, Arc::clone(&self.shared));
+        let tails = Arc::clone(&self.tails);
         blocking(move || {
             shared.authenticate(observer.client())?;
             let timeout = shared.config.timeout;
@@ -125,15 +129,15 @@ impl Admin {
             let start = observer.offsets_for_times(at(RawOffset::Beginning)?, timeout).map_err(|e| fail(&e))?;
             let end = observer.offsets_for_times(at(RawOffset::End)?, timeout).map_err(|e| fail(&e))?;
             let (committed, start, end) = (offsets(&committed)?, offsets(&start)?, offsets(&end)?);
-            Ok(partitions
-                .into_iter()
-                .map(|partition| PartitionLag {
-                    committed: committed.get(&partition).copied(),
-                    start: start.get(&partition).copied().unwrap_or(0),
-                    end: end.get(&partition).copied().unwrap_or(0),
-                    partition,
-                })
-                .collect())
+            let lag = |partition| PartitionLag {
+                committed: committed.get(&partition).copied(),
+                start: start.get(&partition).copied().unwrap_or(0),
+                end: end.get(&partition).copied().unwrap_or(0),
+                partition,
+            };
+            let mut lags: Vec<_> = partitions.into_iter().map(lag).collect();
+            lock(&tails).cut(&mut lags, &shared)?;
+            Ok(lags)
         })
         .await?
     }
@@ -205,8 +209,8 @@ impl Admin {
 
     /// Ends the clients that ask for lag.
     pub(super) async fn close(&self) {
-        let observers = std::mem::take(&mut *lock(&self.observers));
-        let _ = blocking(move || drop(observers)).await;
+        let (observers, tails) = (std::mem::take(&mut *lock(&self.observers)), Arc::clone(&self.tails));
+        let _ = blocking(move || drop((observers, std::mem::take(&mut *lock(&tails))))).await;
     }
 }
 

@@ -20,6 +20,8 @@ use crate::record::PartitionId;
 /// Offsets of the first look back; each further one looks this many times as far.
 const STEP: u64 = 64;
 const GROWTH: u64 = 8;
+/// Bytes fetched ahead.
+const FETCH_BYTES: usize = 1024 * 1024;
 
 impl Driver {
     /// Where reading begins in partitions with these positions.
@@ -30,8 +32,7 @@ impl Driver {
         };
         let shared = &self.member.shared;
         let fail = |error: KafkaError| shared.operation("rewinding").kafka_error(&error);
-        let mut config = shared.config.observer(&self.member.config.group);
-        config.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        let config = shared.config.reader(FETCH_BYTES);
         let reader = BaseConsumer::from_config_and_context(&config, PlainContext).map_err(fail)?;
         shared.authenticate(reader.client())?;
         let rewind_ms = i64::try_from(rewind.as_millis()).unwrap_or(i64::MAX);
