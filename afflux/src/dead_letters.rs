@@ -88,7 +88,7 @@ async fn resolve(act: Act, args: ResolveArgs) -> anyhow::Result<()> {
         }
         if ask {
             let summary = each(&desk, None, selection.clone(), |_| Ok(()), |_, _| Ok(())).await?;
-            if !confirmed(verb, &summary)? {
+            if summary.selected > 0 && !confirmed(verb, &summary)? {
                 return Ok((Summary::default(), done));
             }
         }
@@ -100,9 +100,12 @@ async fn resolve(act: Act, args: ResolveArgs) -> anyhow::Result<()> {
     let mut said = io::stderr();
     // Nothing is left to tell where standard error is closed.
     let _ = writeln!(said, "{} {done}, {} left open", summary.done, summary.left);
+    if summary.selected == 0 && summary.missing.is_empty() {
+        let _ = writeln!(said, "nothing open is selected; see `afflux dead-letters list`");
+    }
     if !summary.missing.is_empty() {
         let missing: Vec<_> = summary.missing.iter().map(ToString::to_string).collect();
-        bail!("no open dead letter has the id {}", missing.join(", "));
+        bail!("no open dead letter has the id {}; see `afflux dead-letters list --all`", missing.join(", "));
     }
     if summary.left > 0 {
         bail!("{} dead letters stay open, for the reasons above", summary.left);

@@ -60,6 +60,12 @@ impl KafkaBus {
     /// [`BusError::Unreachable`] where no broker answers within the configured timeout.
     pub async fn connect(mut config: KafkaConfig) -> Result<Arc<Self>, BusError> {
         config.validate()?;
+        if config.sasl.is_some() && config.tls.is_none() {
+            tracing::warn!(
+                brokers = config.brokers,
+                "credentials go over the network without TLS; see `bus.kafka.tls`"
+            );
+        }
         config.connection.read_files()?;
         let shared = Arc::new(Shared::new(config));
         let admin = Arc::new(Admin::new(Arc::clone(&shared))?);

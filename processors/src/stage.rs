@@ -74,6 +74,19 @@ impl ProcessorStage {
         config
     }
 
+    /// The usual advice does not help with topics of others.
+    fn explained(&self, error: BusError) -> BusError {
+        match error {
+            BusError::UnknownTopic { topic } if self.config.ingest.iter().any(|of_others| of_others.topic == topic) => {
+                BusError::Config(format!(
+                    "topic {topic} of `processors.ingest` does not exist, and afflux does not create topics of others; \
+                     create it, or take it from the list"
+                ))
+            }
+            error => error,
+        }
+    }
+
     /// Connects; waits for a bus that is down.
     async fn connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
         let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
@@ -104,7 +117,7 @@ impl ProcessorStage {
         let merger = Merger::new(spans.into(), logs.into(), producer.max_record_bytes());
         let work =
             Work::new(self.sources(), paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
-        let consumer = context.bus.consumer(self.consumer_config()).await?;
+        let consumer = context.bus.consumer(self.consumer_config()).await.map_err(|error| self.explained(error))?;
         Ok((metered(consumer, NAME, &context.metrics), work))
     }
 }

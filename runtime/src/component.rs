@@ -79,18 +79,17 @@ pub struct Context {
 
 /// Why a component could not go on: what failed, on which input, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("{component}: {source}")]
+#[error("{component}: {cause}")]
 pub struct ComponentError {
     /// The component's name.
     pub component: &'static str,
-    /// The cause.
-    #[source]
-    pub source: Box<dyn std::error::Error + Send + Sync>,
+    /// The cause. Its text is in this one's, so it is no source: whoever prints the chain would say it twice.
+    pub cause: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl ComponentError {
     /// An error of that component.
-    pub fn new(component: &'static str, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { component, source: source.into() }
+    pub fn new(component: &'static str, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { component, cause: cause.into() }
     }
 }

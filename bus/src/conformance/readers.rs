@@ -94,7 +94,8 @@ pub async fn a_reader_begins_where_it_is_told(subject: &dyn Subject) {
     send_numbers(&*producer, &topic, 1, 10..20).await;
     let first = PartitionId::new(Arc::clone(&topic), 0);
     assert_eq!(numbers(&*bus, ReaderConfig::at(first.clone(), 7), 1).await, [7, 8, 9]);
-    assert!(numbers(&*bus, ReaderConfig::at(first, 10), 1).await.is_empty());
+    assert!(numbers(&*bus, ReaderConfig::at(first.clone(), 10), 1).await.is_empty());
+    assert!(numbers(&*bus, ReaderConfig::at(first, 99), 1).await.is_empty());
     let since = |time| ReaderConfig { from: Start::Timestamp(time), ..ReaderConfig::new([Arc::clone(&topic)]) };
     assert_eq!(numbers(&*bus, since(1_700_000_000_004), 2).await, (4..20).collect::<Vec<_>>());
     assert!(numbers(&*bus, since(super::now_ms() + 3_600_000), 2).await.is_empty());

@@ -179,7 +179,7 @@ impl Admin {
                 let (oldest, end) = oldest.get(partition).zip(end.get(partition)).ok_or_else(unknown)?;
                 let start = match (&from, &since) {
                     (Start::Offsets(offsets), _) => {
-                        offsets.get(partition).map_or(*oldest, |offset| *oldest.max(offset))
+                        offsets.get(partition).map_or(*oldest, |offset| *offset.clamp(oldest, oldest.max(end)))
                     }
                     (_, Some(since)) => since.get(partition).copied().unwrap_or(*end),
                     _ => *oldest,

@@ -119,7 +119,14 @@ impl Source {
     async fn join(&self, bus: &dyn Bus) -> Result<Box<dyn Consumer>, BusError> {
         let mut config = ConsumerConfig::new(self.config.group.as_str(), self.routes.sources());
         config.fetch_bytes = self.config.fetch_bytes;
-        bus.consumer(config).await
+        bus.consumer(config).await.map_err(|error| match error {
+            BusError::UnknownTopic { topic } => BusError::Other {
+                what: "joining a group at the source",
+                reason: format!("topic {topic} does not exist there; create it there, or see `prefix` of the source"),
+                class: ErrorClass::Transient(None),
+            },
+            error => error,
+        })
     }
 
     async fn read(&mut self, consumer: &mut dyn Consumer, bus: &dyn Bus) -> End {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use afflux_bus::{Headers, PartitionId, Received, Record};
-use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_REPLAY_TO};
+use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_CLUSTER, HEADER_REPLAY_TO, HEADER_SOURCE_CLUSTER};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +130,9 @@ impl Letter {
             topic: text(HEADER_TOPIC)?,
             partition: number(headers, HEADER_PARTITION)?,
             offset: number(headers, HEADER_OFFSET)?,
-            cluster: text(HEADER_CLUSTER).filter(|name| !name.is_empty()),
+            cluster: [HEADER_CLUSTER, HEADER_SOURCE_CLUSTER]
+                .into_iter()
+                .find_map(|name| text(name).filter(|name| !name.is_empty())),
             timestamp_ms: number(headers, HEADER_TIMESTAMP).unwrap_or(record.timestamp_ms),
             bytes: left_out.unwrap_or(kept),
             left_out: left_out.is_some(),

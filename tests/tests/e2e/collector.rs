@@ -235,6 +235,11 @@ async fn a_topic_of_others_that_is_missing_is_named_and_not_created() -> anyhow:
     let mut afflux = Afflux::spawn(dir.path(), &options(&brokers, "missing", &[(name.into(), "spans", "otlp_proto")]))?;
     let status = afflux.wait().await?;
     assert!(!status.success() && afflux.log().contains(name), "{status}: {}", afflux.log());
+    let said =
+        format!("topic {name} of `processors.ingest` does not exist, and afflux does not create topics of others");
+    let log = afflux.log();
+    let printed: Vec<_> = log.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert!(printed.len() == 1 && printed[0].matches(&said).count() == 1, "{log}");
     let bus = KafkaBus::connect(KafkaConfig::new(&brokers)).await?;
     let partitions = bus.producer().await?.partitions(name).await;
     assert!(matches!(partitions, Err(BusError::UnknownTopic { .. })), "{partitions:?}");
