@@ -6,6 +6,7 @@ pub mod canonical;
 pub mod common;
 pub mod json;
 pub mod logs;
+pub mod metrics;
 pub mod split;
 mod text;
 pub mod trace;
