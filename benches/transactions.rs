@@ -9,37 +9,26 @@
 // A benchmark reports on its standard output.
 #![allow(clippy::print_stdout)]
 
+#[path = "stage.rs"]
+mod stage;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{
-    Bus, BusError, Cleanup, Consumer, ConsumerConfig, Event, Headers, Offset, PartitionId, PartitionLag, Producer,
-    Reader, ReaderConfig, Record, TopicSpec, Transactional,
+    Bus, BusError, Consumer, ConsumerConfig, Event, Offset, PartitionId, PartitionLag, Producer, Reader, ReaderConfig,
+    Record, TopicSpec, Transactional,
 };
-use afflux_processors::{ProcessorStage, ProcessorsConfig};
-use afflux_producers::generate::Corpus;
-use afflux_runtime::admin::HealthTable;
+use afflux_processors::ProcessorsConfig;
 use afflux_runtime::config::Period;
-use afflux_runtime::{Component as _, Context, Metrics};
 use afflux_schemas::topics::Topics;
 use afflux_tests::kafka::KafkaServer;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use async_trait::async_trait;
-use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
-
-const SPANS_PER_RECORD: usize = 512;
-const PARTITIONS: u32 = 4;
-const PREFIX: &str = "bench";
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().collect();
-    let number = |name: &str, default: u64| match args.iter().position(|arg| arg == name) {
-        Some(at) => args.get(at + 1).with_context(|| format!("{name} needs a number"))?.parse().map_err(Into::into),
-        None => Ok::<_, anyhow::Error>(default),
-    };
-    let (spans, pairs) = (number("--spans", 2_000_000)?, number("--pairs", 5)?);
+    let (spans, pairs) = (stage::number("--spans", 2_000_000)?, stage::number("--pairs", 5)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let Some(kafka) = KafkaServer::start()? else {
@@ -47,8 +36,8 @@ fn main() -> Result<()> {
             return Ok(());
         };
         let bus: Arc<dyn Bus> = KafkaBus::connect(KafkaConfig::new(kafka.brokers())).await?;
-        let records = fill(&*bus, spans).await?;
-        println!("{spans} spans in {records} records, {PARTITIONS} partitions");
+        let records = stage::fill(&*bus, &Topics::new("bench"), spans).await?;
+        println!("{spans} spans in {records} records, {} partitions", stage::PARTITIONS);
         for age in [Duration::from_millis(200), Duration::from_millis(20)] {
             let (mut with, mut without) = (Vec::new(), Vec::new());
             for pair in 0..pairs {
@@ -71,61 +60,12 @@ fn main() -> Result<()> {
     })
 }
 
-/// Writes the corpus to the ingest topic.
-async fn fill(bus: &dyn Bus, spans: u64) -> Result<usize> {
-    let topics = Topics::new(PREFIX);
-    let cleanup = Cleanup::Delete { max_age: None, max_bytes: None };
-    let names = [topics.ingest_spans(), topics.ingest_logs(), topics.spans(), topics.logs(), topics.dead_letters()];
-    let specs: Vec<_> =
-        names.into_iter().map(|name| TopicSpec { name: name.into(), partitions: PARTITIONS, cleanup }).collect();
-    bus.create_topics(&specs).await?;
-    let (producer, mut corpus, mut left, mut records) = (bus.producer().await?, Corpus::new(1, 1), spans, 0);
-    while left > 0 {
-        let batch = corpus.next_request(SPANS_PER_RECORD.min(usize::try_from(left)?));
-        left = left.saturating_sub(batch.spans);
-        let to = PartitionId::new(topics.ingest_spans(), u32::try_from(records)? % PARTITIONS);
-        let mut headers = Headers::new();
-        headers.push("afflux-cluster", Bytes::from_static(b"bench"));
-        headers.push("afflux-items", batch.spans.to_string());
-        producer.send(vec![Record { to, key: None, value: Some(batch.traces), timestamp_ms: 1, headers }]).await?;
-        records += 1;
-    }
-    Ok(records)
-}
-
-/// CPU seconds of this process while a new group works off everything.
+/// CPU seconds of a stage without steps, so that nothing but reading and writing is in them.
 async fn run(bus: Arc<dyn Bus>, group: &str, age: Duration) -> Result<f64> {
     let mut config = ProcessorsConfig { group: group.into(), ..ProcessorsConfig::default() };
-    config.transactional_id = Some(group.into());
+    config.chain.spans.clear();
     config.commit.age = Period(age);
-    let (shutdown, health) = (CancellationToken::new(), HealthTable::default());
-    let context = Context {
-        bus: Arc::clone(&bus),
-        metrics: Arc::new(Metrics::new()),
-        health: health.component("processors"),
-        shutdown: shutdown.clone(),
-    };
-    let topics = [Topics::new(PREFIX).ingest_spans().into()];
-    let (before, started) = (cpu_seconds()?, Instant::now());
-    let stage = ProcessorStage::new(config, Topics::new(PREFIX), "bench".into());
-    let task = tokio::spawn(Box::new(stage).run(context));
-    // A broker that has just started may not know its groups yet.
-    while bus.lag(group, &topics).await.map_or(1, |lag| lag.iter().map(PartitionLag::records).sum::<u64>()) > 0 {
-        anyhow::ensure!(started.elapsed() < Duration::from_secs(300), "{group} is not done");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let seconds = cpu_seconds()? - before;
-    shutdown.cancel();
-    task.await??;
-    Ok(seconds)
-}
-
-/// User and system time of all threads.
-fn cpu_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat")?;
-    let fields: Vec<&str> = stat.rsplit_once(')').context("malformed stat")?.1.split_ascii_whitespace().collect();
-    // In ticks of 10 ms on Linux.
-    Ok((fields[11].parse::<f64>()? + fields[12].parse::<f64>()?) / 100.0)
+    stage::run(bus, &Topics::new("bench"), config).await
 }
 
 /// A bus whose consumers settle at least once.

@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Answers SQL over the lake.
     Query(QueryArgs),
-    /// Shows rates and lag of a running instance.
+    /// Shows rates, lag and processing steps of a running instance, or the series of its span metrics.
     Status(StatusArgs),
     /// Sends the telemetry of a plausible shop of services to an OTLP endpoint.
     Generate(GenerateArgs),
@@ -100,7 +100,10 @@ pub(crate) struct StatusArgs {
     /// Goes on, every second.
     #[arg(long)]
     pub(crate) watch: bool,
-    /// Prints the answer of /status as it is.
+    /// Shows instead how many series the span metrics of each tenant have, and what the limits do to them.
+    #[arg(long)]
+    pub(crate) cardinality: bool,
+    /// Prints the answer of the admin port as it is.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -2,9 +2,8 @@
 //!
 //! A new component is one line in [`COMPONENTS`] and one section in the configuration.
 
-use std::sync::Arc;
-
 use afflux_bus::TopicSpec;
+use afflux_processors::accumulate::Accumulate;
 use afflux_processors::{ProcessorStage, default_transactional_id};
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
@@ -36,6 +35,7 @@ pub(crate) const COMPONENTS: &[Entry] = &[
     Entry { name: "producers.generate", role: Role::Producers, build: generate },
     Entry { name: "producers.kafka", role: Role::Producers, build: kafka },
     Entry { name: "processors", role: Role::Processors, build: processors },
+    Entry { name: "processors.accumulate", role: Role::Processors, build: accumulate },
     Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet },
 ];
 
@@ -68,11 +68,22 @@ fn kafka(config: &Config) -> Built {
 fn processors(config: &Config) -> Built {
     let Some(stage) = config.processors.on() else { return Ok(None) };
     stage.validate(&config.topic_names())?;
+    afflux_processors::steps::chains(stage)?;
     let mut stage = stage.clone();
     // Two processes on one host have different admin ports.
     let own = || format!("{}-{}", default_transactional_id(&stage.group), config.admin.listen.port());
     stage.transactional_id = Some(stage.transactional_id.clone().unwrap_or_else(own));
     Ok(Some(Box::new(ProcessorStage::new(stage, config.topic_names(), config.cluster()))))
+}
+
+fn accumulate(config: &Config) -> Built {
+    let Some(accumulate) = config.processors.on().and_then(|processors| processors.accumulate.on()) else {
+        return Ok(None);
+    };
+    let mut accumulate = accumulate.clone();
+    let own = || format!("{}-{}", default_transactional_id(&accumulate.group), config.admin.listen.port());
+    accumulate.transactional_id = Some(accumulate.transactional_id.clone().unwrap_or_else(own));
+    Ok(Some(Box::new(Accumulate::new(accumulate, config.topic_names())?)))
 }
 
 fn parquet(config: &Config) -> Built {
@@ -127,15 +138,16 @@ pub(crate) fn build(config: &Config, selection: &Selection) -> anyhow::Result<Ve
 pub(crate) fn topics(config: &Config) -> Vec<TopicSpec> {
     let names = config.topic_names();
     let retention = &config.topics.retention;
-    let topic = |name: String| TopicSpec {
-        name: Arc::from(name),
-        partitions: config.topics.partitions,
-        cleanup: afflux_bus::Cleanup::Delete {
-            max_age: retention.age.map(|age| age.0),
-            max_bytes: retention.bytes.map(|bytes| bytes.0),
-        },
+    let kept = afflux_bus::Cleanup::Delete {
+        max_age: retention.age.map(|age| age.0),
+        max_bytes: retention.bytes.map(|bytes| bytes.0),
     };
-    [names.ingest_spans(), names.ingest_logs(), names.spans(), names.logs(), names.dead_letters()].map(topic).into()
+    let topic = |name: String, cleanup| TopicSpec { name: name.into(), partitions: config.topics.partitions, cleanup };
+    let deleted =
+        [names.ingest_spans(), names.ingest_logs(), names.spans(), names.logs(), names.metrics(), names.dead_letters()];
+    let deleted = deleted.map(|name| topic(name, kept));
+    let compacted = [names.objects(), names.series()].map(|name| topic(name, afflux_bus::Cleanup::Compact));
+    deleted.into_iter().chain(compacted).collect()
 }
 
 #[cfg(test)]
@@ -163,13 +175,13 @@ mod tests {
         let config = Config::default();
         assert_eq!(names(&config, &["producers", "sinks"]), ["producers.otlp", "sinks.parquet"]);
         assert_eq!(names(&config, &["sinks.parquet"]), ["sinks.parquet"]);
-        assert_eq!(names(&config, &["processors"]), ["processors"]);
+        assert_eq!(names(&config, &["processors"]), ["processors", "processors.accumulate"]);
     }
 
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, sinks.parquet";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

@@ -75,6 +75,11 @@ pub(crate) fn period(seconds: f64) -> String {
     }
 }
 
+/// A text of others as a terminal may have it: without control characters.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// Rows as columns; those of numbers stand to the right.
 pub(crate) fn aligned<const N: usize>(rows: &[[String; N]], numbers: std::ops::Range<usize>) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);

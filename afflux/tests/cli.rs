@@ -122,6 +122,10 @@ fn the_default_configuration_is_valid_and_its_schema_is_json() {
     assert!(schema["properties"]["bus"].is_object(), "{schema}");
 }
 
+/// A regular expression without its end.
+const FILTER: &str = "processors: {span_metrics: {filter_policies: [{include: {match_type: regex, attributes: \
+                      [{key: name, value: 'GET (/a'}]}}]}}";
+
 #[test]
 fn wrong_usage_and_wrong_configuration_end_with_2() {
     let dir = tempfile::tempdir().expect("dir");
@@ -141,6 +145,23 @@ fn wrong_usage_and_wrong_configuration_end_with_2() {
         (&["run", "-c", &file("d.yaml", "log: {level: loud}")], "`log.level` is `loud`: not a level"),
         (&["run", "-c", &file("e.yaml", off)], "nothing to run"),
         (&["run", "-c", &file("f.yaml", "topics: {partitions: 0}")], "`topics.partitions` is 0; write at least 1"),
+        (
+            &["config", "check", &file("h.yaml", "processors: {span_metrics: {intrinsic_dimensions: {servce: true}}}")],
+            "unknown key `processors.span_metrics.intrinsic_dimensions.servce`; did you mean",
+        ),
+        (
+            &["config", "check", &file("i.yaml", FILTER)],
+            "`processors.span_metrics.filter_policies.0.include.attributes.0.value` is `GET (/a`, which is no regular \
+             expression at character 5",
+        ),
+        (
+            &["config", "check", &file("j.yaml", "processors: {span_metrics: {dimensions: [http.method, span.name]}}")],
+            "`processors.span_metrics.dimensions.1` names `span.name`, whose label `span_name` is there already",
+        ),
+        (
+            &["config", "check", &file("k.yaml", "processors: {chain: {spans: [span_metric]}}")],
+            "`processors.chain.spans.0` is `span_metric`",
+        ),
         (&["topics", "-c", &file("g.yaml", "bus: {kind: kafka, kafka: {brokers: ''}}")], "brokers"),
     ];
     for (args, expected) in cases {
@@ -160,11 +181,17 @@ fn a_running_instance_answers_and_a_signal_ends_it_with_0() {
     assert_eq!(code, Some(0), "{errors}");
     assert!(table.contains(", ready\n") && table.contains("processors"), "{table}");
     assert!(!table.contains('\x1b'), "no escapes in a pipe: {table:?}");
+    assert!(table.contains("DROPPED/S") && table.contains(" span_metrics  "), "{table}");
     let (code, json, _) = run(&["status", "--admin", &admin, "--json"]);
     assert_eq!(code, Some(0));
     let status: serde_json::Value = serde_json::from_str(&json).expect("JSON");
     assert_eq!(status["components"]["processors"]["state"], "ready");
     assert_eq!(status["config"]["bus"]["local"]["dir"], dir.path().join("bus").display().to_string());
+    let (code, table, errors) = run(&["status", "--cardinality", "--admin", &admin]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(table, format!("series of span metrics at {admin}\nnone: no span was counted lately\n"));
+    let (code, json, _) = run(&["status", "--cardinality", "--admin", &admin, "--json"]);
+    assert_eq!((code, &*json), (Some(0), "{\"dry_run\":false,\"tenants\":[]}\n"));
     let metrics = get(instance.admin, "/metrics").expect("metrics");
     assert!(metrics.contains("# EOF"), "{metrics}");
 
@@ -174,6 +201,21 @@ fn a_running_instance_answers_and_a_signal_ends_it_with_0() {
     assert!(out.starts_with("afflux ") && out.contains("/bus"), "{out}");
     // The directory is free again.
     drop(Instance::up(dir.path()));
+}
+
+#[test]
+fn cardinality_of_an_instance_without_span_metrics_says_what_is_missing() {
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("afflux.yaml");
+    std::fs::write(&file, "processors: {chain: {spans: []}}").expect("written");
+    let [admin] = free_ports();
+    let paths = [&dir.path().join("data"), &file].map(|path| path.display().to_string());
+    let mut instance = Instance::start(&["up", "--data-dir", &paths[0], "-c", &paths[1]], admin);
+    instance.until_ready();
+    let (code, _, errors) = run(&["status", "--cardinality", "--admin", &admin.to_string()]);
+    assert_eq!(code, Some(1));
+    let expected = format!("no span metrics at {admin}: `span_metrics` is not in `processors.chain.spans`");
+    assert!(errors.contains(&expected), "{errors}");
 }
 
 #[test]

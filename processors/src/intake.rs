@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use afflux_bus::{Headers, Received};
 use afflux_runtime::Signal;
-use afflux_runtime::dead_letter::now_ms;
+use afflux_runtime::dead_letter::{self, now_ms};
 use afflux_schemas::encoding::{Encoding, Undecodable};
 use afflux_schemas::otlp::split::InvalidId;
 use afflux_schemas::otlp::{canonical, split, validate};
@@ -16,7 +16,7 @@ use afflux_schemas::topics::{
 };
 use bytes::Bytes;
 
-use crate::chain::Envelope;
+use crate::chain::{Envelope, Route};
 use crate::config::IngestTopic;
 use place::Placed;
 
@@ -118,6 +118,14 @@ impl Source {
 /// How far the clocks of those who write records may be ahead of ours, in milliseconds.
 const AHEAD_MS: i64 = 60_000;
 
+/// The time of a record, or hardly later than now.
+///
+/// Of a record from the future nothing is known but that its clock is wrong. Brokers refuse it beyond an hour, and whoever
+/// takes its time for the present would wait for hours.
+pub(crate) fn not_ahead(timestamp_ms: i64) -> i64 {
+    timestamp_ms.min(now_ms().saturating_add(AHEAD_MS))
+}
+
 /// Headers that an envelope replaces by what it knows better, and those of a replay, which ends here.
 const OWN_HEADERS: [&str; 7] = [
     HEADER_ENCODING,
@@ -147,7 +155,7 @@ pub fn open(
     source: &Source,
     partitions: u32,
     default_cluster: &Arc<str>,
-    mut deliver: impl FnMut(Envelope, u32),
+    mut deliver: impl FnMut(Envelope),
 ) -> Result<Option<Leftover>, Refused> {
     let value = record.value.clone().ok_or(Refused::Empty)?;
     let (value, items) = checked(decoded(value, source, &record.headers)?, source.signal)?;
@@ -171,12 +179,12 @@ pub fn open(
     }
     let mut headers = record.headers.clone();
     headers.0.retain(|(name, _)| !OWN_HEADERS.contains(&&**name));
-    // Of a record from the future nothing is known but that its clock is wrong. Brokers refuse it beyond an hour, and
-    // whoever takes its time for the present would wait for hours.
-    let timestamp_ms = record.timestamp_ms.min(now_ms().saturating_add(AHEAD_MS));
+    let timestamp_ms = not_ahead(record.timestamp_ms);
+    let attempts = dead_letter::attempts(&record.headers);
     for (partition, value, items, cluster) in placed.parts {
         let (signal, headers) = (source.signal, headers.clone());
-        deliver(Envelope { signal, value, items, cluster, timestamp_ms, headers }, partition);
+        let route = Route { offset: record.offset, attempts, partition };
+        deliver(Envelope { signal, value, items, cluster, timestamp_ms, headers, route });
     }
     Ok(leftover)
 }

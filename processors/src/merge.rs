@@ -12,7 +12,7 @@ use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_ORIGIN, HEADER
 use bytes::{Bytes, BytesMut};
 
 use self::origin::Origins;
-use crate::chain::Envelope;
+use crate::chain::{Envelope, Route};
 
 /// Bytes up to which envelopes are joined: large enough that the cost per record vanishes, and below
 /// Kafka's default limit of 1 MB per record.
@@ -65,8 +65,9 @@ pub struct Output {
 impl Output {
     fn new(mut record: Record, source: PartitionId, origin: Option<Bytes>, parts: Vec<Part>) -> Self {
         let items: u64 = parts.iter().map(|part| part.items).sum();
-        let offset = |part: Option<&Part>| part.map_or(0, |part| part.offset);
-        let offsets = (offset(parts.first()), offset(parts.last()));
+        // Parts that a step kept for later may come behind younger ones.
+        let offsets = parts.iter().map(|part| part.offset);
+        let offsets = (offsets.clone().min().unwrap_or_default(), offsets.max().unwrap_or_default());
         record.timestamp_ms = parts.iter().map(|part| part.timestamp_ms).max().unwrap_or(record.timestamp_ms);
         record.headers.set(HEADER_ITEMS, items.to_string());
         record.headers.set(HEADER_SOURCE, format!("{source}/{}-{}", offsets.0, offsets.1));
@@ -129,15 +130,9 @@ impl Merger {
         Self { spans, logs, target: TARGET_BYTES.min(max_record_bytes / 2), open: HashMap::new(), done: Vec::new() }
     }
 
-    /// Adds an envelope bound for an output partition. It was made of the record at `offset` of `source`, which had
-    /// been tried so often before.
-    pub fn push(
-        &mut self,
-        mut envelope: Envelope,
-        (source, offset): (&PartitionId, u64),
-        attempts: u32,
-        partition: u32,
-    ) {
+    /// Adds an envelope that was made of a record of `source`.
+    pub fn push(&mut self, mut envelope: Envelope, source: &PartitionId) {
+        let Route { offset, attempts, partition } = envelope.route;
         let (origin, origin_offset) = origin::take(&mut envelope.headers).unzip();
         let lane = Lane {
             signal: envelope.signal,
@@ -217,7 +212,12 @@ mod tests {
             cluster: cluster.into(),
             timestamp_ms: i64::try_from(items).unwrap(),
             headers: Headers::new(),
+            route: Route::default(),
         }
+    }
+
+    fn at(envelope: Envelope, offset: u64, partition: u32) -> Envelope {
+        Envelope { route: Route { offset, attempts: 0, partition }, ..envelope }
     }
 
     fn header(record: &Record, name: &str) -> String {
@@ -228,9 +228,9 @@ mod tests {
     fn neighbours_of_one_cluster_and_partition_share_a_record_that_names_its_offsets() {
         let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
         let source = PartitionId::new("in", 3);
-        merger.push(envelope("a", b"one", 1), (&source, 10), 0, 3);
-        merger.push(envelope("b", b"two", 2), (&source, 11), 0, 3);
-        merger.push(envelope("a", b"three", 3), (&source, 12), 0, 3);
+        merger.push(at(envelope("a", b"one", 1), 10, 3), &source);
+        merger.push(at(envelope("b", b"two", 2), 11, 3), &source);
+        merger.push(at(envelope("a", b"three", 3), 12, 3), &source);
         let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].value.as_deref(), Some(&b"onethree"[..]));
@@ -255,10 +255,10 @@ mod tests {
         // Another envelope of the same record joins; offset 11 was copied again, at 15, and 12 behind it.
         let origins = [(0, 10), (1, 11), (1, 11), (3, 14), (5, 11), (6, 12)];
         for (offset, origin) in origins {
-            merger.push(copied(&format!("east:in/0/{origin}")), (&source, offset), 0, 0);
+            merger.push(at(copied(&format!("east:in/0/{origin}")), offset, 0), &source);
         }
-        merger.push(copied("west:in/0/1"), (&source, 2), 0, 0);
-        merger.push(copied("east:in/4/2"), (&source, 4), 0, 0);
+        merger.push(at(copied("west:in/0/1"), 2, 0), &source);
+        merger.push(at(copied("east:in/4/2"), 4, 0), &source);
         let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
         let told: Vec<_> = records.iter().map(|r| (header(r, HEADER_ORIGIN), header(r, HEADER_SOURCE))).collect();
         let expected = [
@@ -274,7 +274,7 @@ mod tests {
     fn parts_of_an_output_keep_their_origins() {
         let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
         let source = PartitionId::new("in", 0);
-        (0..3).for_each(|n| merger.push(copied(&format!("east:in/0/{}", n + 7)), (&source, n), 0, 0));
+        (0..3).for_each(|n| merger.push(at(copied(&format!("east:in/0/{}", n + 7)), n, 0), &source));
         let parts = merger.take()[0].split().unwrap();
         let origins: Vec<_> = parts.iter().map(|part| header(&part.record, HEADER_ORIGIN)).collect();
         assert_eq!(origins, ["east:in/0/7-7", "east:in/0/8-8", "east:in/0/9-9"]);
@@ -286,7 +286,7 @@ mod tests {
         let source = PartitionId::new("in", 0);
         let big = Bytes::from(vec![0; TARGET_BYTES / 2 + 1]);
         for offset in 0..3 {
-            merger.push(Envelope { value: big.clone(), ..envelope("a", b"", 1) }, (&source, offset), 0, 0);
+            merger.push(at(Envelope { value: big.clone(), ..envelope("a", b"", 1) }, offset, 0), &source);
         }
         let records: Vec<_> = merger.take().into_iter().map(|output| output.record).collect();
         let sources: Vec<_> = records.iter().map(|r| header(r, HEADER_SOURCE)).collect();
@@ -295,7 +295,7 @@ mod tests {
         let mut narrow = Merger::new("spans".into(), "logs".into(), 100);
         let some = Bytes::from(vec![0; 30]);
         (0..2).for_each(|offset| {
-            narrow.push(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, (&source, offset), 0, 0)
+            narrow.push(at(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, offset, 0), &source)
         });
         assert_eq!(narrow.take().len(), 2, "on a bus of small records");
     }

@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use afflux_bus::{Assignment, BusError, Consumer, ConsumerConfig, ErrorClass, Event, PartitionId};
+use afflux_bus::{Assignment, BusError, Consumer, ErrorClass, Event, PartitionId};
 use afflux_runtime::admin::State;
 use afflux_runtime::metrics::{ComponentLabels, PartitionLabels};
-use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription, metered};
+use afflux_runtime::{Backoff, Component, ComponentError, Context, Signal, Subscription};
 use afflux_schemas::topics::{Topics, mirrors};
 use async_trait::async_trait;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::connect::Connected;
+use self::reports::Reports;
 use self::suspended::Suspended;
-use crate::chain::Chain;
 use crate::config::ProcessorsConfig;
 use crate::intake::Source;
-use crate::merge::Merger;
-use crate::work::{Batch, DeadLetters, Path, Work};
+use crate::work::{Batch, Work};
 
+mod connect;
+mod reports;
 mod suspended;
 
 /// Name of the stage in metrics and `/status`.
@@ -29,6 +31,8 @@ const DRAINED_AFTER: Duration = Duration::from_millis(300);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// How often a bus that did not answer is asked whether it does again.
 const PROBE_EVERY: Duration = Duration::from_secs(2);
+/// How often what waits is looked at, where no records come.
+const RELEASE_EVERY: Duration = Duration::from_millis(50);
 /// Transactions in a row that start over before that is waited for and shown.
 const RESTARTS: u32 = 3;
 const FIRST_RETRY: Duration = Duration::from_millis(100);
@@ -63,63 +67,6 @@ impl ProcessorStage {
         ];
         own.into_iter().chain(self.config.ingest.iter().map(Source::foreign)).collect()
     }
-
-    fn consumer_config(&self) -> ConsumerConfig {
-        let (group, topics) = self.group();
-        let transactional_id = self.config.transactional_id.clone().unwrap_or_else(|| default_transactional_id(&group));
-        let mut config = ConsumerConfig::new(group, topics);
-        config.transactional_id = Some(transactional_id.into());
-        config.instance = self.config.instance_id.as_deref().map(Into::into);
-        config.fetch_bytes = self.config.commit.bytes.as_usize();
-        config
-    }
-
-    /// The usual advice does not help with topics of others.
-    fn explained(&self, error: BusError) -> BusError {
-        match error {
-            BusError::UnknownTopic { topic } if self.config.ingest.iter().any(|of_others| of_others.topic == topic) => {
-                BusError::Config(format!(
-                    "topic {topic} of `processors.ingest` does not exist, and afflux does not create topics of others; \
-                     create it, or take it from the list"
-                ))
-            }
-            error => error,
-        }
-    }
-
-    /// Connects; waits for a bus that is down.
-    async fn connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
-        let mut backoff = Backoff::new(FIRST_RETRY, LAST_RETRY);
-        loop {
-            let error = match self.try_connect(context).await {
-                Ok(connected) => return Ok(connected),
-                Err(error) => error,
-            };
-            let ErrorClass::Transient(after) = error.class() else { return Err(error) };
-            context.health.set(State::Starting(error.to_string()));
-            tokio::select! {
-                () = sleep(backoff.next(after)) => {}
-                () = context.shutdown.cancelled() => return Err(BusError::Closed),
-            }
-        }
-    }
-
-    async fn try_connect(&self, context: &Context) -> Result<(Box<dyn Consumer>, Work), BusError> {
-        let producer = context.bus.producer().await?;
-        let path = |signal, partitions| Path { signal, partitions, chain: Chain::default() };
-        let (spans, logs, dead_letters) = (self.topics.spans(), self.topics.logs(), self.topics.dead_letters());
-        let paths = [
-            path(Signal::Spans, producer.partitions(&spans).await?),
-            path(Signal::Logs, producer.partitions(&logs).await?),
-        ];
-        let partitions = producer.partitions(&dead_letters).await?;
-        let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
-        let merger = Merger::new(spans.into(), logs.into(), producer.max_record_bytes());
-        let work =
-            Work::new(self.sources(), paths, merger, dead_letters, self.cluster.clone(), context.metrics.clone());
-        let consumer = context.bus.consumer(self.consumer_config()).await.map_err(|error| self.explained(error))?;
-        Ok((metered(consumer, NAME, &context.metrics), work))
-    }
 }
 
 /// Unique per host and the same after a restart. Two instances on one host must be told apart by
@@ -142,11 +89,12 @@ impl Component for ProcessorStage {
     }
 
     async fn run(self: Box<Self>, context: Context) -> Result<(), ComponentError> {
-        let (consumer, work) = match self.connect(&context).await {
+        let Connected { consumer, work, objects: _followed } = match self.connect(&context).await {
             Ok(connected) => connected,
             Err(BusError::Closed) if context.shutdown.is_cancelled() => return Ok(()),
             Err(error) => return Err(ComponentError::new(NAME, error)),
         };
+        let reports = Reports::start(&work, &context.health);
         context.health.set(State::Ready);
         let (group, topics) = self.group();
         let commit = self.config.commit.clone();
@@ -158,6 +106,7 @@ impl Component for ProcessorStage {
             due: None,
             probe: None,
             restarts: 0,
+            reports,
             suspended: Suspended::default(),
             trial: None,
             group,
@@ -190,6 +139,7 @@ struct Running {
     probe: Option<Instant>,
     /// Transactions in a row that started over.
     restarts: u32,
+    reports: Reports,
     suspended: Suspended,
     /// The output of a partition that was set aside is asked whether it is there.
     trial: Option<Trial>,
@@ -217,13 +167,16 @@ impl Running {
         let shutdown = self.context.shutdown.clone();
         loop {
             let (due, probe) = (self.due, self.probe);
+            let report = self.reports.due();
             let again = self.suspended.due().filter(|_| self.trial.is_none());
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() => self.flush().await?,
                 () = async { sleep_until(probe.unwrap_or_else(Instant::now)).await }, if probe.is_some() => self.ask().await,
                 () = async { sleep_until(again.unwrap_or_else(Instant::now)).await }, if again.is_some() => self.ask_output(),
+                () = async { sleep_until(report.unwrap_or_else(Instant::now)).await }, if report.is_some() => self.reports.publish(&self.work, &self.context.health),
                 answers = answer(&mut self.trial) => self.try_again(answers),
+                () = sleep(RELEASE_EVERY), if self.work.is_waiting() => self.release().await?,
                 event = self.consumer.poll() => self.handle(event).await?,
             }
         }
@@ -269,6 +222,7 @@ impl Running {
         while Instant::now() < limit {
             match timeout(DRAINED_AFTER, self.consumer.poll()).await {
                 Ok(event) => self.handle(event).await?,
+                Err(_silent) if self.work.is_waiting() => self.release().await?,
                 Err(_silent) => break,
             }
         }
@@ -278,15 +232,15 @@ impl Running {
     async fn handle(&mut self, event: Result<Event, BusError>) -> Result<(), BusError> {
         match event {
             Ok(Event::Records(records)) => {
-                self.due.get_or_insert_with(|| Instant::now() + self.commit.age.0);
                 for record in records {
                     self.work.take(record);
                 }
-                if self.work.bytes() >= self.commit.bytes.0 { self.flush().await } else { Ok(()) }
+                self.release().await
             }
             Ok(Event::Assigned(assignments)) => {
                 for Assignment { partition, position, .. } in &assignments {
                     tracing::info!(%partition, position, "partition assigned");
+                    self.work.assigned(partition, *position);
                     self.suspended.assigned(partition);
                     if self.suspended.holds(partition) {
                         self.consumer.pause(partition)?;
@@ -302,6 +256,7 @@ impl Running {
             Ok(Event::Revoked(partitions)) => {
                 tracing::info!(partitions = partitions.len(), "partitions revoked");
                 let flushed = self.flush().await;
+                partitions.iter().for_each(|partition| self.work.revoked(partition));
                 self.suspended.revoked(&partitions);
                 if !self.suspended.is_empty() {
                     self.recovered();
@@ -310,6 +265,15 @@ impl Running {
             }
             Err(error) => self.wait_after(error, &mut Backoff::new(FIRST_RETRY, LAST_RETRY)).await,
         }
+    }
+
+    /// Lets go what has waited long enough, and commits where there is enough.
+    async fn release(&mut self) -> Result<(), BusError> {
+        self.work.release();
+        if !self.work.is_empty() {
+            self.due.get_or_insert_with(|| Instant::now() + self.commit.age.0);
+        }
+        if self.work.bytes() >= self.commit.bytes.0 { self.flush().await } else { Ok(()) }
     }
 
     /// Commits what is in hand, however often the bus must be asked.
@@ -327,6 +291,7 @@ impl Running {
                     self.suspended.passed(&batch.offsets);
                     self.recovered();
                     self.work.settled(&batch);
+                    self.reports.committed();
                     return Ok(());
                 }
                 Err(BusError::Restarted { reason, partition: Some(stuck) })

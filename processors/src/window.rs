@@ -18,7 +18,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use afflux_bus::{Assignment, PartitionId, Received};
+use afflux_bus::PartitionId;
+
+use crate::chain::At;
 
 /// The state of a windowed processor in one partition.
 ///
@@ -29,6 +31,8 @@ use afflux_bus::{Assignment, PartitionId, Received};
 /// output is due when a record has waited for some time, and records that were there when it came count, the horizon is
 /// twice that time.
 pub trait Windowed: Send {
+    /// What is taken in.
+    type Item: ?Sized;
     /// What is emitted.
     type Output;
 
@@ -36,8 +40,8 @@ pub trait Windowed: Send {
     /// order that depends on the state alone. At the first record of a partition both are the same.
     fn advance(&mut self, before_ms: i64, now_ms: i64, emit: &mut dyn FnMut(Self::Output));
 
-    /// Takes in a record that is younger than `now_ms` less the horizon.
-    fn record(&mut self, record: &Received, now_ms: i64, emit: &mut dyn FnMut(Self::Output));
+    /// Takes in a record's part, younger than `now_ms` less the horizon.
+    fn item(&mut self, item: &Self::Item, at: &At<'_>, now_ms: i64, emit: &mut dyn FnMut(Self::Output));
 }
 
 /// One state per partition, built up again at each assignment.
@@ -52,8 +56,6 @@ pub struct Replay<W> {
 }
 
 struct Partition<W> {
-    /// Below lies what was committed.
-    position: u64,
     stream_time_ms: Option<i64>,
     state: W,
 }
@@ -70,39 +72,36 @@ impl<W: Windowed> Replay<W> {
         Duration::from_millis(self.horizon_ms.unsigned_abs())
     }
 
-    /// Partitions have come, again perhaps: their states begin empty.
-    pub fn assigned(&mut self, assignments: &[Assignment]) {
-        for Assignment { partition, position, .. } in assignments {
-            let begun = Partition { position: *position, stream_time_ms: None, state: (self.fresh)() };
-            self.partitions.insert(partition.clone(), begun);
-        }
+    /// A partition has come, again perhaps: its state begins empty.
+    pub fn assigned(&mut self, partition: &PartitionId) {
+        self.partitions.insert(partition.clone(), Partition { stream_time_ms: None, state: (self.fresh)() });
     }
 
-    /// Partitions have gone, and their states with them.
-    pub fn revoked(&mut self, partitions: &[PartitionId]) {
-        self.partitions.retain(|partition, _| !partitions.contains(partition));
+    /// A partition has gone, and its state with it.
+    pub fn revoked(&mut self, partition: &PartitionId) {
+        self.partitions.remove(partition);
     }
 
-    /// Takes in the next record of a partition. What `emit` gets belongs into the transaction that settles the record.
+    /// Takes in the next record of a partition, or the next part of one. What `emit` gets belongs into the transaction
+    /// that settles the record.
     ///
     /// Records of partitions that are not assigned are ignored.
-    pub fn record(&mut self, record: &Received, emit: &mut dyn FnMut(W::Output)) {
-        let Some(partition) = self.partitions.get_mut(&record.from) else { return };
-        let repeat = record.offset < partition.position;
-        self.repeated += u64::from(repeat);
+    pub fn item(&mut self, at: &At<'_>, item: &W::Item, emit: &mut dyn FnMut(W::Output)) {
+        let Some(partition) = self.partitions.get_mut(at.from) else { return };
+        self.repeated += u64::from(at.repeat);
         let mut emit = |output| {
-            if !repeat {
+            if !at.repeat {
                 emit(output);
             }
         };
-        let before_ms = partition.stream_time_ms.unwrap_or(record.timestamp_ms);
-        let now_ms = before_ms.max(record.timestamp_ms);
+        let before_ms = partition.stream_time_ms.unwrap_or(at.stream_time_ms);
+        let now_ms = before_ms.max(at.stream_time_ms);
         partition.stream_time_ms = Some(now_ms);
         partition.state.advance(before_ms, now_ms, &mut emit);
-        if record.timestamp_ms > now_ms.saturating_sub(self.horizon_ms) {
-            partition.state.record(record, now_ms, &mut emit);
+        if at.timestamp_ms > now_ms.saturating_sub(self.horizon_ms) {
+            partition.state.item(item, at, now_ms, &mut emit);
         } else {
-            self.late += u64::from(!repeat);
+            self.late += u64::from(!at.repeat);
         }
     }
 }

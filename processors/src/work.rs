@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
 use afflux_runtime::dead_letter::{self, Refusal};
-use afflux_runtime::metrics::{ComponentLabels, ReasonLabels};
+use afflux_runtime::metrics::{ComponentLabels, ReasonLabels, StepLabels, StepReasonLabels};
 use afflux_runtime::{Metrics, Signal};
 use afflux_schemas::encoding::Encoding;
 use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_ENCODING};
 
-use crate::chain::{Chain, Envelope};
+use crate::chain::{self, At, Chain};
+use crate::derive::Derived;
+use crate::enrich::gate::Gate;
 use crate::intake::{self, Leftover, Refused, Source};
 use crate::merge::{Merger, Output};
 use crate::stage::NAME;
+
+mod opened;
+
+pub(crate) use opened::Opened;
 
 /// Reason of a dead letter that is larger than the bus allows.
 const TOO_LARGE: &str = "too_large";
@@ -24,9 +30,13 @@ const FOR_ANOTHER: &str = "replay_of_another";
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     outputs: Vec<Output>,
+    /// Derived from records of any of the input partitions.
+    metrics: Vec<Record>,
     dead: Dead,
     pub(crate) offsets: Vec<Offset>,
     tallies: [Tally; 2],
+    /// What went through each step, per signal.
+    steps: [Vec<(&'static str, chain::Tally)>; 2],
     passed_over: u64,
 }
 
@@ -36,17 +46,18 @@ type Dead = Vec<(Record, &'static str)>;
 impl Batch {
     /// What is written.
     pub(crate) fn records(&self) -> Vec<Record> {
-        let outputs = self.outputs.iter().map(|output| &output.record);
+        let outputs = self.outputs.iter().map(|output| &output.record).chain(&self.metrics);
         outputs.chain(self.dead.iter().map(|(letter, _)| letter)).cloned().collect()
     }
-}
 
-impl Batch {
     /// The input partitions that the outputs to a partition were made of.
     pub(crate) fn sources_of(&self, to: &PartitionId) -> BTreeSet<PartitionId> {
         let outputs = self.outputs.iter().filter(|output| output.record.to == *to);
         let outputs = outputs.filter_map(|output| output.origin().map(|(partition, _)| partition.clone()));
         let dead = self.dead.iter().filter(|(letter, _)| letter.to == *to);
+        if self.metrics.iter().any(|record| record.to == *to) {
+            return self.offsets.iter().map(|offset| offset.partition.clone()).collect();
+        }
         outputs.chain(dead.filter_map(|(letter, _)| dead_letter::source(&letter.headers))).collect()
     }
 }
@@ -72,6 +83,25 @@ pub(crate) struct DeadLetters {
     pub(crate) partitions: u32,
 }
 
+/// An input partition as it is read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Input {
+    /// Below lies what was committed: it comes again so that windowed steps find back to their state.
+    position: u64,
+    /// Of all records since the assignment; `None` before the first.
+    stream_time_ms: Option<i64>,
+}
+
+/// What a transaction settles of an input partition.
+#[derive(Clone, Copy, Debug)]
+struct Settles {
+    generation: Generation,
+    first: u64,
+    next: u64,
+    /// The greatest timestamp.
+    timestamp_ms: i64,
+}
+
 /// What is in hand since the last commit.
 pub(crate) struct Work {
     /// Our own topics before those of others, whose names may look like those of mirrored ones.
@@ -81,8 +111,11 @@ pub(crate) struct Work {
     cluster: Arc<str>,
     metrics: Arc<Metrics>,
     merger: Merger,
+    derived: Derived,
+    gate: Option<Gate<Opened>>,
     dead: Dead,
-    next: BTreeMap<PartitionId, (Generation, u64)>,
+    inputs: BTreeMap<PartitionId, Input>,
+    next: BTreeMap<PartitionId, Settles>,
     tallies: [Tally; 2],
     /// Items of replays for others.
     passed_over: u64,
@@ -92,39 +125,155 @@ impl Work {
     pub(crate) fn new(
         sources: Vec<Source>,
         paths: [Path; 2],
-        merger: Merger,
+        (merger, derived): (Merger, Derived),
         dead_letters: DeadLetters,
         cluster: Arc<str>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (dead, next, tallies) = (Vec::new(), BTreeMap::new(), Default::default());
-        Self { sources, paths, dead_letters, cluster, metrics, merger, dead, next, tallies, passed_over: 0 }
+        let (inputs, next) = (BTreeMap::new(), BTreeMap::new());
+        let (dead, tallies, passed_over) = (Vec::new(), Default::default(), 0);
+        Self {
+            sources,
+            paths,
+            dead_letters,
+            cluster,
+            metrics,
+            merger,
+            derived,
+            gate: None,
+            dead,
+            inputs,
+            next,
+            tallies,
+            passed_over,
+        }
     }
 
-    /// Bytes read since the last commit.
+    /// The ways of the signals.
+    pub(crate) fn paths(&self) -> &[Path; 2] {
+        &self.paths
+    }
+
+    /// Keeps records until their pods are known.
+    pub(crate) fn wait_at(mut self, gate: Option<Gate<Opened>>) -> Self {
+        self.gate = gate;
+        self
+    }
+
+    /// A partition has come, again perhaps.
+    pub(crate) fn assigned(&mut self, partition: &PartitionId, position: u64) {
+        self.inputs.insert(partition.clone(), Input { position, stream_time_ms: None });
+        self.paths.iter_mut().for_each(|path| path.chain.assigned(partition));
+    }
+
+    /// A partition has gone.
+    pub(crate) fn revoked(&mut self, partition: &PartitionId) {
+        self.inputs.remove(partition);
+        self.gate.iter_mut().for_each(|gate| gate.revoked(partition));
+        self.paths.iter_mut().for_each(|path| path.chain.revoked(partition));
+    }
+
+    /// Bytes processed since the last commit.
     pub(crate) fn bytes(&self) -> u64 {
         self.tallies.iter().map(|t| t.bytes).sum()
     }
 
-    /// Processes one record. A refused one becomes a dead letter within the same transaction (D7).
+    /// Takes in one record: processes it, or keeps it at the gate. A refused one becomes a dead letter within the
+    /// transaction that settles it (D7).
     pub(crate) fn take(&mut self, record: Received) {
         let Some(at) = self.sources.iter().rposition(|source| source.is_of(&record.from.topic)) else {
             tracing::error!(partition = %record.from, "record of a topic that was not asked for");
             return;
         };
         let signal = self.sources[at].signal;
-        let index = usize::from(signal == self.paths[1].signal);
-        self.tallies[index].bytes += record.size() as u64;
-        self.next.insert(record.from.clone(), (record.generation, record.offset + 1));
-        if dead_letter::is_for_another(&record.headers, NAME) {
-            self.passed_over += dead_letter::items(&record.headers);
+        let path = usize::from(signal == self.paths[1].signal);
+        let input = self.inputs.entry(record.from.clone()).or_default();
+        // A record from the future would end all windows, and be read again as the last one for as long.
+        let time_ms = intake::not_ahead(record.timestamp_ms);
+        let stream_time_ms = input.stream_time_ms.map_or(time_ms, |time| time.max(time_ms));
+        input.stream_time_ms = Some(stream_time_ms);
+        let repeat = record.offset < input.position;
+        if repeat && self.paths[path].chain.horizon().is_zero() {
             return;
         }
-        match self.process(&record, at, index) {
-            Ok(None) => {}
-            Ok(Some(Leftover { value, refused })) => self.refuse(&Received { value: Some(value), ..record }, &refused),
-            Err(refused) => self.refuse(&record, &refused),
+        let opened = self.open(record, at, path, (time_ms, stream_time_ms));
+        let partition = opened.from.clone();
+        match &mut self.gate {
+            Some(gate) if !repeat => {
+                gate.push(&partition, opened, stream_time_ms);
+                self.release_from(&partition);
+            }
+            _ => self.process(opened, repeat),
         }
+    }
+
+    fn open(&self, record: Received, source: usize, path: usize, times: (i64, i64)) -> Opened {
+        let mut opened = Opened::new(&record, path, times);
+        if dead_letter::is_for_another(&record.headers, NAME) {
+            opened.passed_over = dead_letter::items(&record.headers);
+            return opened;
+        }
+        let (source, partitions) = (&self.sources[source], self.paths[path].partitions);
+        let envelopes = &mut opened.envelopes;
+        opened.refused =
+            match intake::open(&record, source, partitions, &self.cluster, |envelope| envelopes.push(envelope)) {
+                Ok(None) => None,
+                Ok(Some(Leftover { value, refused })) => Some((Received { value: Some(value), ..record }, refused)),
+                Err(refused) => Some((record, refused)),
+            };
+        opened
+    }
+
+    /// Whether anything waits at the gate.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| !gate.is_empty())
+    }
+
+    /// Whether there is anything to commit.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    /// Processes what has waited long enough at the gate.
+    pub(crate) fn release(&mut self) {
+        let partitions = self.gate.as_ref().map(Gate::partitions).unwrap_or_default();
+        partitions.iter().for_each(|partition| self.release_from(partition));
+    }
+
+    fn release_from(&mut self, partition: &PartitionId) {
+        let now_ms = self.inputs.get(partition).and_then(|input| input.stream_time_ms).unwrap_or_default();
+        while let Some(opened) = self.gate.as_mut().and_then(|gate| gate.pop(partition, now_ms)) {
+            self.process(opened, false);
+        }
+    }
+
+    fn process(&mut self, opened: Opened, repeat: bool) {
+        let Path { chain, .. } = &mut self.paths[opened.path];
+        let (merger, tally) = (&mut self.merger, &mut self.tallies[opened.path]);
+        let Opened { from, generation, offset, timestamp_ms, stream_time_ms, counted, envelopes, .. } = opened;
+        let from = &from;
+        let at = At { from, offset, timestamp_ms, stream_time_ms, repeat, counted };
+        if repeat {
+            envelopes.into_iter().for_each(|envelope| chain.process(envelope, &at, &mut |_| {}));
+            return;
+        }
+        tally.bytes += opened.bytes as u64;
+        for envelope in envelopes {
+            tally.items += envelope.items;
+            chain.process(envelope, &at, &mut |out| merger.push(out, from));
+        }
+        self.passed_over += opened.passed_over;
+        self.settle(from, generation, offset, timestamp_ms);
+        if let Some((record, refused)) = opened.refused {
+            self.refuse(&record, &refused);
+        }
+    }
+
+    fn settle(&mut self, from: &PartitionId, generation: Generation, offset: u64, timestamp_ms: i64) {
+        let first = Settles { generation, first: offset, next: offset + 1, timestamp_ms };
+        let settles = self.next.entry(from.clone()).or_insert(first);
+        let timestamp_ms = settles.timestamp_ms.max(timestamp_ms);
+        *settles = Settles { generation, first: settles.first, next: offset + 1, timestamp_ms };
     }
 
     fn refuse(&mut self, record: &Received, refused: &Refused) {
@@ -133,27 +282,21 @@ impl Work {
         self.dead.push((letter, refused.reason()));
     }
 
-    fn process(&mut self, record: &Received, at: usize, index: usize) -> Result<Option<Leftover>, Refused> {
-        let Path { partitions, chain, .. } = &mut self.paths[index];
-        let (merger, tally) = (&mut self.merger, &mut self.tallies[index]);
-        let (from, attempts) = ((&record.from, record.offset), dead_letter::attempts(&record.headers));
-        intake::open(record, &self.sources[at], *partitions, &self.cluster, |envelope: Envelope, partition| {
-            tally.items += envelope.items;
-            chain.process(envelope, &mut |out| merger.push(out, from, attempts, partition));
-        })
-    }
-
     /// Closes what is in hand; `None` where nothing is.
     pub(crate) fn close(&mut self) -> Option<Batch> {
         if self.next.is_empty() {
             return None;
         }
-        let offsets = std::mem::take(&mut self.next)
-            .into_iter()
-            .map(|(partition, (generation, next))| Offset { partition, generation, next })
-            .collect();
+        let next = std::mem::take(&mut self.next);
+        let steps = self.paths.each_mut().map(|path| path.chain.close(&mut self.derived));
+        let time = next.values().map(|settles| settles.timestamp_ms).max().unwrap_or_default();
+        let metrics = self.derived.take(time.min(dead_letter::now_ms()), &source_header(&next));
+        let offset = |(partition, Settles { generation, next, .. })| Offset { partition, generation, next };
+        let offsets = next.into_iter().map(offset).collect();
         Some(Batch {
             outputs: self.merger.take(),
+            metrics,
+            steps,
             dead: std::mem::take(&mut self.dead),
             offsets,
             tallies: std::mem::take(&mut self.tallies),
@@ -203,6 +346,9 @@ impl Work {
             self.metrics.settled_items.get_or_create(&labels).inc_by(tally.items);
             self.metrics.settled_bytes.get_or_create(&labels).inc_by(tally.bytes);
         }
+        for (path, steps) in self.paths.iter().zip(&batch.steps) {
+            steps.iter().for_each(|(step, tally)| self.count(path.signal, step, tally));
+        }
         for (_, reason) in &batch.dead {
             self.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason }).inc();
         }
@@ -212,10 +358,31 @@ impl Work {
         }
     }
 
+    fn count(&self, signal: Signal, step: &'static str, tally: &chain::Tally) {
+        let (component, signal) = (NAME, signal.as_str());
+        self.metrics.step_items.get_or_create(&StepLabels { component, signal, step }).inc_by(tally.items);
+        for (reason, items) in &tally.dropped {
+            let labels = StepReasonLabels { component, signal, step, reason };
+            self.metrics.step_dropped_items.get_or_create(&labels).inc_by(*items);
+        }
+        for (reason, items) in &tally.outcomes {
+            let labels = StepReasonLabels { component, signal, step, reason };
+            self.metrics.step_outcomes.get_or_create(&labels).inc_by(*items);
+        }
+    }
+
     /// Counts an attempt that failed.
     pub(crate) fn retried(&self) {
         self.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason: "bus" }).inc();
     }
+}
+
+/// `topic/partition/first-last` of every input partition, with commas between them.
+fn source_header(settles: &BTreeMap<PartitionId, Settles>) -> String {
+    let range = |(partition, Settles { first, next, .. }): (&PartitionId, &Settles)| {
+        format!("{partition}/{first}-{}", next.saturating_sub(1))
+    };
+    settles.iter().map(range).collect::<Vec<_>>().join(",")
 }
 
 /// An output as a record of the position that it was made of.

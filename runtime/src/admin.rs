@@ -1,4 +1,5 @@
-//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/dead-letters`.
+//! The admin port: `/metrics`, `/livez`, `/readyz`, `/status`, `/dead-letters`, and `/NAME` of every report that a component
+//! publishes with [`Health::publish`], such as `/cardinality`.
 
 mod dead_letters;
 mod health;
@@ -21,8 +22,8 @@ pub const DEFAULT_PORT: u16 = 9464;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdminConfig {
-    /// Address and port of /metrics, /livez, /readyz, /status and /dead-letters. Whoever reaches it may replay and drop
-    /// dead letters.
+    /// Address and port of /metrics, /livez, /readyz, /status, /cardinality and /dead-letters. Whoever reaches it may
+    /// replay and drop dead letters.
     pub listen: SocketAddr,
 }
 

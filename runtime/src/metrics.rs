@@ -55,6 +55,30 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// Labels of a step of a processor's chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabels {
+    /// The component that runs it.
+    pub component: &'static str,
+    /// `spans`, `logs`.
+    pub signal: &'static str,
+    /// The step's name, e.g. `enrich`.
+    pub step: &'static str,
+}
+
+/// Labels of what a step did with items.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepReasonLabels {
+    /// The component that runs it.
+    pub component: &'static str,
+    /// `spans`, `logs`.
+    pub signal: &'static str,
+    /// The step's name.
+    pub step: &'static str,
+    /// A fixed word, e.g. `sampled_out`, `joined`.
+    pub reason: &'static str,
+}
+
 /// Labels of what a consumer did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -139,6 +163,14 @@ metrics! {
     settled_items: Family<ComponentLabels, Counter> = "settled_items",
     /// Record bytes that a processor or sink took from the bus and settled.
     settled_bytes: Family<ComponentLabels, Counter> = "settled_bytes",
+    /// Items that came to a step of a processor's chain.
+    step_items: Family<StepLabels, Counter> = "step_items",
+    /// Items that a step dropped on purpose, by reason.
+    step_dropped_items: Family<StepReasonLabels, Counter> = "step_dropped_items",
+    /// What a step did with items that went on, or found in them, by a word for it.
+    step_outcomes: Family<StepReasonLabels, Counter> = "step_outcomes",
+    /// Cumulative series that are kept, per partition of the metrics topic.
+    active_series: Family<PartitionLabels, Gauge> = "active_series",
     /// Attempts that failed and are retried, by reason.
     retries: Family<ReasonLabels, Counter> = "retries",
     /// Records that retention took from the bus before the component could read them, per partition.

@@ -6,6 +6,7 @@ pub mod hex;
 pub mod identity;
 pub mod jaeger;
 mod lenient;
+pub mod objects;
 pub mod otlp;
 pub mod partition;
 pub mod topics;

@@ -7,6 +7,7 @@ pub mod common;
 pub mod json;
 pub mod logs;
 pub mod metrics;
+pub mod rewrite;
 pub mod split;
 mod text;
 pub mod trace;

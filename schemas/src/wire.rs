@@ -12,6 +12,7 @@ mod text;
 mod write;
 
 pub(crate) use message::{Found, Message};
+pub use text::text as as_text;
 pub(crate) use text::{is_text, text};
 pub use write::{
     len_field_size, put_fixed32_field, put_fixed64_field, put_len_field, put_len_header, put_message_field, put_varint,

@@ -1,11 +1,12 @@
 //! The `afflux` binary as a process: started on free ports, watched, stopped or killed.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,8 +15,15 @@ use anyhow::{Context as _, bail, ensure};
 const START: Duration = Duration::from_secs(60);
 /// How long what was sent may take through the pipeline.
 const SETTLE: Duration = Duration::from_secs(90);
+/// Somewhat more than the time between two measurements of lag.
+const LAG_EVERY: Duration = Duration::from_millis(5500);
 /// How long a drain may take; the binary's own limit is 30 s.
 const STOP: Duration = Duration::from_secs(60);
+
+/// Below the usual range of ports for outgoing connections.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+/// How many ports are looked at.
+const TRIES: usize = 200;
 
 /// How to start a process.
 #[derive(Clone, Debug)]
@@ -122,6 +130,24 @@ impl Afflux {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
+    }
+
+    /// Waits until a component has no lag, as it was told twice in a row.
+    pub async fn catches_up(&self, component: &str) -> anyhow::Result<()> {
+        let start = format!("afflux_lag_records{{component=\"{component}\",");
+        let (started, mut before) = (Instant::now(), f64::MAX);
+        loop {
+            let text = reqwest::get(self.url("metrics")).await?.text().await?;
+            let values = text.lines().filter(|line| line.starts_with(&start)).filter_map(|line| line.rsplit_once(' '));
+            let lags: Vec<f64> = values.map(|(_, value)| value.parse()).collect::<Result<_, _>>()?;
+            let lag = if lags.is_empty() { f64::MAX } else { lags.iter().sum() };
+            if lag == 0.0 && before == 0.0 {
+                return Ok(());
+            }
+            before = lag;
+            ensure!(started.elapsed() < SETTLE, "{component} has a lag of {lag} records:\n{}", self.log());
+            tokio::time::sleep(LAG_EVERY).await;
+        }
     }
 
     /// The process id.
@@ -233,11 +259,27 @@ pub fn query_with(lake: &str, sql: &str, environment: &[(&str, String)]) -> anyh
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }
 
-/// Ports that were free a moment ago.
+/// Ports that were free a moment ago, each given out once in this process.
+///
+/// They lie below those that the system takes for outgoing connections: one of these could take a port of that range
+/// between this call and the listener's start.
 pub fn free_ports<const N: usize>() -> anyhow::Result<[u16; N]> {
-    let listeners: Vec<_> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let ports: Vec<u16> = listeners.iter().map(|l| Ok(l.local_addr()?.port())).collect::<anyhow::Result<_>>()?;
-    ports.try_into().map_err(|_| anyhow::anyhow!("{N} ports"))
+    ports(N)?.try_into().map_err(|_| anyhow::anyhow!("{N} ports"))
+}
+
+/// So many [`free_ports`].
+pub(crate) fn ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut ports = Vec::with_capacity(count);
+    for _ in 0..TRIES {
+        let port = rand::random_range(PORTS);
+        if ports.len() < count && TcpListener::bind(("127.0.0.1", port)).is_ok() && given.insert(port) {
+            ports.push(port);
+        }
+    }
+    ensure!(ports.len() == count, "no {count} free ports in {PORTS:?}");
+    Ok(ports)
 }
 
 /// The binary: the one that `AFFLUX_BIN` names, else the one of this build's profile, built here so that it is

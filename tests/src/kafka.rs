@@ -4,7 +4,7 @@ mod properties;
 pub mod security;
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -71,7 +71,7 @@ impl KafkaServer {
     /// Starts a second broker of the same cluster, node 2. Topics of before stay where they are.
     pub fn second(&self) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("afflux-kafka-").tempdir()?;
-        let port = free_ports(1)?[0];
+        let port = crate::afflux::ports(1)?[0];
         let properties = properties::joining(port, self.cluster.0, &dir.path().join("data"));
         let server = Self::format(self.libs.clone(), dir, &properties, &[], port, self.cluster.clone())?;
         server.restart()?;
@@ -159,7 +159,7 @@ impl KafkaServer {
     fn prepare(libs: PathBuf, proxies: &[Proxy], secured: bool) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new().prefix("afflux-kafka-").tempdir()?;
         let security = secured.then(Security::new).transpose()?;
-        let mut ports = free_ports(4 + proxies.len())?;
+        let mut ports = crate::afflux::ports(4 + proxies.len())?;
         let behind = ports.split_off(4);
         let (port, controller, secured) = (ports[0], ports[1], [ports[2], ports[3]]);
         let mut listeners = vec![
@@ -277,11 +277,6 @@ fn cluster_id() -> String {
     id.extend((1..21).map(|i| digit(random >> (128 - 6 * (i + 1)))));
     id.push(digit((random & 3) << 4));
     id
-}
-
-fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
-    let listeners: Vec<_> = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
 /// A new log file beside the jars' folder; logs older than a day are removed.

@@ -3,6 +3,7 @@
 
 pub mod afflux;
 pub mod collector;
+pub mod derived;
 pub mod kafka;
 pub mod load;
 pub mod mirror_maker;

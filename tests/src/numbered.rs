@@ -21,6 +21,8 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 const SPANS: u64 = 10;
 /// Pause of a sender between two records.
 const PAUSE: Duration = Duration::from_millis(4);
+/// Names that spans have in turn.
+const NAMES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 /// How long the end of a topic may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -142,7 +144,8 @@ fn request(numbers: std::ops::Range<u64>) -> Vec<u8> {
     let span = |number: u64| Span {
         trace_id: u128::from(number + 1).to_be_bytes().to_vec(),
         span_id: (number + 1).to_be_bytes().to_vec(),
-        name: "numbered".into(),
+        // Several series.
+        name: NAMES[number as usize % NAMES.len()].into(),
         start_time_unix_nano: 1,
         end_time_unix_nano: 2,
         ..Span::default()

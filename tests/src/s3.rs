@@ -1,6 +1,5 @@
 //! A store that speaks S3: moto's server, with one bucket.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,7 +26,7 @@ pub struct S3Server {
 impl S3Server {
     /// Starts a store with a bucket of that name.
     pub async fn start(python: &Path, bucket: &str) -> anyhow::Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let [port] = crate::afflux::free_ports()?;
         let dir = tempfile::Builder::new().prefix("afflux-s3-").tempdir()?;
         let log = std::fs::File::create(dir.path().join("log"))?;
         let server = Command::new(python.with_file_name("moto_server"))

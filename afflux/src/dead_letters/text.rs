@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use afflux_runtime::dead_letter::{Letter, Shown, Summary};
 use afflux_schemas::otlp::validate;
 
-use crate::output::{aligned, bytes};
+use crate::output::{aligned, bytes, printable};
 
 const HEADS: [&str; 8] = ["ID", "REFUSED", "STATE", "COMPONENT", "REASON", "ATTEMPTS", "SOURCE", "ERROR"];
 /// Bytes of a value that are shown.
@@ -119,10 +119,6 @@ fn readable(bytes: &[u8]) -> String {
 }
 
 /// What strangers wrote, without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// A time in milliseconds since the Unix epoch.
 fn time(ms: i64) -> String {
     let at = u64::try_from(ms).ok().and_then(|ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms)));

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use afflux_runtime::Role;
 use afflux_runtime::admin::{ComponentStatus, Status};
 
+use super::chain;
 use crate::output::{aligned, bytes, count, period};
 
 const HEADS: [&str; 7] = ["COMPONENT", "STATE", "SIGNAL", "ITEMS/S", "BYTES/S", "ITEMS", "LAG"];
@@ -23,7 +24,7 @@ const TROUBLES: [(&str, &str); 5] = [
     ("retries", "retries"),
 ];
 
-/// One row per component and signal, then one line per trouble. Rates are between the two statuses.
+/// One row per component and signal, then one per step of their chains, then one line per trouble. Rates are between the two statuses.
 pub(super) fn render(before: &Status, now: &Status, address: &str) -> String {
     // An instance that was restarted between the two starts from zero.
     let seconds = now.uptime_seconds - before.uptime_seconds;
@@ -32,17 +33,20 @@ pub(super) fn render(before: &Status, now: &Status, address: &str) -> String {
     let mut names: Vec<&String> = now.components.keys().collect();
     names.sort_by_key(|name| (Role::ALL.iter().position(|role| name.starts_with(role.as_str())), *name));
     let mut rows = vec![HEADS.map(str::to_owned)];
+    let mut steps = vec![chain::HEADS.map(str::to_owned)];
     let mut notes = String::new();
     for name in names {
         let component = &now.components[name];
-        let same = before.components.get(name).filter(|_| before.pid == now.pid);
-        rows.extend(rows_of(name, same.unwrap_or(&empty), component, seconds));
+        let same = before.components.get(name).filter(|_| before.pid == now.pid).unwrap_or(&empty);
+        rows.extend(rows_of(name, same, component, seconds));
+        steps.extend(chain::rows_of(name, same, component, seconds));
         note_troubles(&mut notes, name, component);
     }
     let ready = if now.ready { "ready" } else { "not ready" };
     let head = format!("afflux {} at {address}, up {}, {ready}\n\n", now.version, period(now.uptime_seconds));
     let notes = if notes.is_empty() { notes } else { format!("\n{notes}") };
-    head + &aligned(&rows, NUMBERS) + &notes
+    let steps = if steps.len() == 1 { String::new() } else { format!("\n{}", aligned(&steps, chain::NUMBERS)) };
+    head + &aligned(&rows, NUMBERS) + &steps + &notes
 }
 
 fn rows_of(name: &str, before: &ComponentStatus, now: &ComponentStatus, seconds: f64) -> Vec<[String; 7]> {
@@ -156,5 +160,40 @@ sinks.parquet failing: store is away
         let text = render(&status(1, 500.0, 1000), &status(2, 2.0, 1), "x");
         let spans = text.lines().find(|line| line.contains("spans")).expect("a row");
         assert_eq!(spans.split_whitespace().collect::<Vec<_>>(), ["spans", "50", "20.0", "kB", "100"], "{text}");
+    }
+
+    /// A stage with three steps for spans, one of them never reached, and one for logs.
+    fn with_steps(pid: u32, uptime: f64, scale: u64) -> Status {
+        let mut status = status(pid, uptime, scale);
+        let totals = json!({
+            "settled_items": {"spans": 20 * scale, "logs": scale},
+            "step_items": {"spans/sample": 20 * scale, "spans/sample_more": 1, "logs/count": scale, "logs/sample": 9},
+            "step_dropped_items": {"spans/sample/sampled_out": 6 * scale, "spans/sample/late": 2 * scale, "logs/sample/late": 1},
+            "step_outcomes": {"spans/sample/kept_slow": 12, "spans/sample/kept_error": 0, "spans/sample_more/joined": 3},
+        });
+        let chain = json!({"spans": ["sample_more", "sample", "attributes"], "logs": ["count"]});
+        let component =
+            json!({"state": "ready", "chain": chain, "totals": totals, "rates": {}, "gauges": {}, "lag": []});
+        let component = serde_json::from_value(component).expect("a component");
+        status.components = [("processors".to_owned(), component)].into();
+        status
+    }
+
+    #[test]
+    fn steps_stand_in_the_order_of_the_chain_with_what_they_dropped_and_did() {
+        let text = render(&with_steps(1, 60.0, 100), &with_steps(1, 62.0, 200), "x");
+        let expected = "\
+COMPONENT   SIGNAL  STEP         ITEMS/S  ITEMS  DROPPED/S  DROPPED                      OUTCOMES
+processors  logs    count             50    200          0
+            spans   sample_more        0      1          0                               joined 3
+                    sample         1,000  4,000        400  late 400, sampled_out 1,200  kept_slow 12
+                    attributes         0      0          0
+";
+        let table = text.split_once("\n\n").and_then(|(_, rest)| rest.split_once("\n\n")).expect("a second table").1;
+        assert_eq!(table, expected, "{text}");
+        let restarted = render(&with_steps(1, 500.0, 1000), &with_steps(2, 2.0, 1), "x");
+        let sample = restarted.lines().find(|line| line.contains(" sample ")).expect("a row");
+        let cells: Vec<_> = sample.split_whitespace().take(4).collect();
+        assert_eq!(cells, ["sample", "10", "20", "4"], "since its start: {restarted}");
     }
 }

@@ -41,7 +41,7 @@ fn record(topic: &str, resources: Vec<ResourceSpans>, headers: &[(&str, &str)]) 
 fn opened(record: &Received) -> Result<Vec<Envelope>, Refused> {
     let mut envelopes = Vec::new();
     let source = Source::own("afflux.ingest.spans", Signal::Spans);
-    let leftover = open(record, &source, 1, &"fallback".into(), |e, _| envelopes.push(e))?;
+    let leftover = open(record, &source, 1, &"fallback".into(), |e| envelopes.push(e))?;
     assert_eq!(leftover, None);
     Ok(envelopes)
 }
@@ -129,12 +129,12 @@ type Out = (Vec<(u32, String, Vec<u8>)>, Option<Leftover>);
 
 fn placed(record: &Received, source: &Source) -> Result<Out, Refused> {
     let mut out = Vec::new();
-    let leftover = open(record, source, 4, &"fallback".into(), |envelope, partition| {
+    let leftover = open(record, source, 4, &"fallback".into(), |envelope| {
         let request = ExportTraceServiceRequest::decode(envelope.value).unwrap();
         let spans = request.resource_spans.iter().flat_map(|r| &r.scope_spans).flat_map(|s| &s.spans);
         let ids: Vec<u8> = spans.map(|span| span.trace_id.first().copied().unwrap_or_default()).collect();
         assert_eq!(envelope.items, ids.len() as u64);
-        out.push((partition, envelope.cluster.to_string(), ids));
+        out.push((envelope.route.partition, envelope.cluster.to_string(), ids));
     })?;
     Ok((out, leftover))
 }
@@ -248,6 +248,6 @@ fn keys_and_headers_of_others_need_not_be_text() {
     record.key = Some(Bytes::from_static(b"\xff\xfe"));
     record.headers.push("kafka", Bytes::from_static(b"\xff\x00"));
     let mut headers = Vec::new();
-    open(&record, &foreign(EncodingName::OtlpProto), 1, &"c".into(), |e, _| headers.push(e.headers)).unwrap();
+    open(&record, &foreign(EncodingName::OtlpProto), 1, &"c".into(), |e| headers.push(e.headers)).unwrap();
     assert_eq!(headers[0].get("kafka"), Some(&Bytes::from_static(b"\xff\x00")));
 }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use afflux_bus::{Generation, Headers};
+use afflux_bus::{Generation, Headers, Received};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -37,6 +37,7 @@ impl Kept {
 }
 
 impl Windowed for Join {
+    type Item = Received;
     type Output = String;
 
     fn advance(&mut self, before_ms: i64, now_ms: i64, emit: &mut dyn FnMut(String)) {
@@ -50,7 +51,7 @@ impl Windowed for Join {
         }
     }
 
-    fn record(&mut self, record: &Received, now_ms: i64, emit: &mut dyn FnMut(String)) {
+    fn item(&mut self, record: &Received, _: &At<'_>, now_ms: i64, emit: &mut dyn FnMut(String)) {
         let (key, kind, number) = facts(record);
         let one = Kept { time: record.timestamp_ms, came: now_ms, kind, number };
         if one.time + WAIT <= now_ms {
@@ -76,6 +77,7 @@ impl Windowed for Join {
 struct Counter(BTreeMap<(i64, u8), u64>);
 
 impl Windowed for Counter {
+    type Item = Received;
     type Output = String;
 
     fn advance(&mut self, _: i64, now_ms: i64, emit: &mut dyn FnMut(String)) {
@@ -85,7 +87,7 @@ impl Windowed for Counter {
         }
     }
 
-    fn record(&mut self, record: &Received, now_ms: i64, _: &mut dyn FnMut(String)) {
+    fn item(&mut self, record: &Received, _: &At<'_>, now_ms: i64, _: &mut dyn FnMut(String)) {
         let window = record.timestamp_ms.div_euclid(WAIT) * WAIT;
         if window + WAIT + GRACE > now_ms {
             *self.0.entry((window, facts(record).0)).or_default() += 1;
@@ -96,6 +98,20 @@ impl Windowed for Counter {
 fn facts(record: &Received) -> (u8, bool, u64) {
     let value = record.value.as_ref().map_or(&[][..], |value| value);
     (value[0], value[1] == 1, record.offset)
+}
+
+fn at(record: &Received, position: u64) -> At<'_> {
+    let Received { from, offset, timestamp_ms, .. } = record;
+    // Greater ones before are known to the replay.
+    let stream_time_ms = *timestamp_ms;
+    At {
+        from,
+        offset: *offset,
+        timestamp_ms: *timestamp_ms,
+        stream_time_ms,
+        repeat: *offset < position,
+        counted: false,
+    }
 }
 
 /// One step of a log: how much later its clock is, how late the record is, key, kind, offsets left out.
@@ -130,7 +146,7 @@ fn start(log: &[Received], position: u64, rewind: i64) -> usize {
 type Run = (u8, u8, bool);
 
 /// What is committed over all runs, the last of which reads to the end.
-fn through<W: Windowed<Output = String>>(
+fn through<W: Windowed<Item = Received, Output = String>>(
     log: &[Received],
     runs: &[Run],
     rewind: i64,
@@ -142,8 +158,8 @@ fn through<W: Windowed<Output = String>>(
             member = replay();
         }
         let partition = PartitionId::new("t", 0);
-        member.revoked(std::slice::from_ref(&partition));
-        member.assigned(&[Assignment { partition, generation: Generation(1), position }]);
+        member.revoked(&partition);
+        member.assigned(&partition);
         let begin = start(log, position, rewind).min(log.partition_point(|record| record.offset < position));
         let fresh = log.iter().filter(|record| record.offset >= position);
         let last = if count == u8::MAX {
@@ -153,7 +169,7 @@ fn through<W: Windowed<Output = String>>(
         };
         let (mut pending, mut since) = (Vec::new(), 0);
         for record in log[begin..].iter().take_while(|record| record.offset < last) {
-            member.record(record, &mut |output| pending.push(output));
+            member.item(&at(record, position), record, &mut |output| pending.push(output));
             since += u8::from(record.offset >= position);
             if since > cadence % 16 {
                 committed.append(&mut pending);
@@ -212,16 +228,16 @@ fn repeats_and_late_records_are_counted() {
     let log = log(&[(1, 0, 0, false, false), (5, 0, 0, true, false), (3, 255, 0, true, false)]);
     let mut replay = join(false)();
     let partition = PartitionId::new("t", 0);
-    replay.assigned(&[Assignment { partition, generation: Generation(1), position: 2 }]);
+    replay.assigned(&partition);
     let mut outputs = Vec::new();
-    log.iter().for_each(|record| replay.record(record, &mut |output| outputs.push(output)));
+    log.iter().for_each(|record| replay.item(&at(record, 2), record, &mut |output| outputs.push(output)));
     assert_eq!((replay.repeated, replay.late), (1, 1));
     assert_eq!(outputs, ["1 and 2"]);
     assert_eq!(replay.rewind(), Duration::from_millis(200));
 }
 
 /// How many of two thousand random logs and splits come out otherwise than in one run.
-fn wrong<W: Windowed<Output = String>>(rewind: i64, replay: impl Fn() -> Replay<W>) -> usize {
+fn wrong<W: Windowed<Item = Received, Output = String>>(rewind: i64, replay: impl Fn() -> Replay<W>) -> usize {
     let mut runner = TestRunner::deterministic();
     let differs = |_: &usize| {
         let (steps, runs) = (steps(), runs()).new_tree(&mut runner).unwrap().current();

@@ -1,7 +1,11 @@
 //! What each component says of itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+
+use crate::metrics::Signal;
 
 /// What a component says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,10 +52,23 @@ impl State {
     }
 }
 
-/// States of every component of the process.
+/// Steps that telemetry passes through within a component, in order, by signal.
+pub(super) type Chain = BTreeMap<&'static str, Vec<&'static str>>;
+
+/// States of every component of the process, and what they tell beside.
 #[derive(Clone, Debug, Default)]
 pub struct HealthTable {
     states: Arc<Mutex<BTreeMap<&'static str, State>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// What components tell beside their states.
+#[derive(Debug, Default)]
+struct Told {
+    /// By component.
+    chains: BTreeMap<&'static str, Chain>,
+    /// By their own names.
+    reports: BTreeMap<&'static str, Value>,
 }
 
 impl HealthTable {
@@ -73,6 +90,20 @@ impl HealthTable {
         !states.is_empty() && states.values().all(State::is_ready)
     }
 
+    /// The chain of a component; empty where it has none.
+    pub(super) fn chain(&self, component: &str) -> Chain {
+        self.told().chains.get(component).cloned().unwrap_or_default()
+    }
+
+    /// The last report that was published under a name.
+    pub fn report(&self, name: &str) -> Option<Value> {
+        self.told().reports.get(name).cloned()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says of a component what it can no longer say itself.
     pub(crate) fn set(&self, name: &'static str, state: State) {
         self.states.lock().unwrap_or_else(PoisonError::into_inner).insert(name, state);
@@ -90,5 +121,16 @@ impl Health {
     /// Reports a state.
     pub fn set(&self, state: State) {
         self.table.set(self.name, state);
+    }
+
+    /// Tells which steps a signal passes through within the component, in order. The last call for a signal counts.
+    pub fn set_chain(&self, signal: Signal, steps: Vec<&'static str>) {
+        self.table.told().chains.entry(self.name).or_default().insert(signal.as_str(), steps);
+    }
+
+    /// Publishes a report, which the admin port shows under `/NAME` in place of the one before. Names are the process's:
+    /// whichever component publishes last under a name is heard. No secrets may be in it.
+    pub fn publish(&self, name: &'static str, report: Value) {
+        self.table.told().reports.insert(name, report);
     }
 }

@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::State as Extract;
+use axum::extract::{Path, State as Extract};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::json;
@@ -60,6 +60,7 @@ impl AdminServer {
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(readyz))
             .route("/status", get(status))
+            .route("/{report}", get(report))
             .merge(dead_letters::routes())
             .with_state(Arc::clone(&monitor));
         tokio::select! {
@@ -79,6 +80,14 @@ async fn metrics(Extract(monitor): Extract<Arc<Monitor>>) -> impl IntoResponse {
 
 async fn status(Extract(monitor): Extract<Arc<Monitor>>) -> impl IntoResponse {
     Json(monitor.status())
+}
+
+/// What a component publishes under that name.
+async fn report(Extract(monitor): Extract<Arc<Monitor>>, Path(name): Path<String>) -> Response {
+    match monitor.health.report(&name) {
+        Some(report) => Json(report).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// 200 when all components are ready, else 503; the body lists them.
@@ -132,6 +141,26 @@ mod tests {
         let status = ask(address, "/status").await;
         assert!(status.contains("\"version\":\"1.2.3\"") && status.contains("\"config\":{\"a\":1}"), "{status}");
         assert!(ask(address, "/else").await.starts_with("HTTP/1.1 404"));
+        task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_report_is_shown_under_its_name_as_it_was_published_last() {
+        let health = HealthTable::default();
+        let component = health.component("processors");
+        let monitor = Arc::new(Monitor::new("1.2.3", json!({}), health, Arc::new(Metrics::new())));
+        let server = AdminServer::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let address = server.address();
+        let task = tokio::spawn(server.serve(monitor));
+
+        assert!(ask(address, "/cardinality").await.starts_with("HTTP/1.1 404"));
+        component.publish("cardinality", json!({"tenants": [], "old": true}));
+        component.publish("cardinality", json!({"tenants": ["a"]}));
+        component.publish("status", json!("in the way"));
+        let answer = ask(address, "/cardinality").await;
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("content-type: application/json"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\n{\"tenants\":[\"a\"]}"), "{answer}");
+        assert!(ask(address, "/status").await.contains("\"version\":\"1.2.3\""), "what the port has itself goes first");
         task.abort();
     }
 

@@ -44,6 +44,11 @@ pub struct ComponentStatus {
     pub state: String,
     /// Why it is not ready.
     pub detail: Option<String>,
+    /// Names of the steps that telemetry passes through within it, in order, by signal; absent where there are none. What
+    /// they did is in `totals` and `rates`: `step_items` by `SIGNAL/STEP`, `step_dropped_items` and `step_outcomes` by
+    /// `SIGNAL/STEP/REASON`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub chain: BTreeMap<String, Vec<String>>,
     /// Counters since the process started.
     pub totals: BTreeMap<String, BTreeMap<String, f64>>,
     /// Counters per second, over the last ten seconds at most.
@@ -120,6 +125,9 @@ impl Monitor {
             let component = components.entry(name.to_owned()).or_default();
             state.as_str().clone_into(&mut component.state);
             component.detail = state.detail().map(str::to_owned);
+            let owned = |steps: Vec<&str>| steps.into_iter().map(str::to_owned).collect();
+            let chain = self.health.chain(name).into_iter().filter(|(_, steps)| !steps.is_empty());
+            component.chain = chain.map(|(signal, steps)| (signal.to_owned(), owned(steps))).collect();
         }
         for sample in &samples {
             let Some(component) = sample.label("component").and_then(|name| components.get_mut(name)) else { continue };
@@ -178,7 +186,7 @@ impl ComponentStatus {
 mod tests {
     use super::*;
     use crate::admin::State;
-    use crate::metrics::{ComponentLabels, PartitionLabels, ReasonLabels};
+    use crate::metrics::{ComponentLabels, PartitionLabels, ReasonLabels, Signal, StepLabels, StepReasonLabels};
 
     const SPANS: ComponentLabels = ComponentLabels { component: "producers.x", signal: "spans" };
 
@@ -233,6 +241,28 @@ mod tests {
         assert_eq!(sink.lag, [lag(0, 0, None), lag(1, 5, Some(7.5))]);
         assert_eq!(sink.totals["expired_records"]["t/1"], 9.0);
         let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
+    }
+
+    #[test]
+    fn steps_stand_in_their_order_and_are_counted_by_signal_and_name() {
+        let monitor = monitor();
+        let (component, signal, step) = ("producers.x", "spans", "sample");
+        let health = monitor.health.component(component);
+        health.set_chain(Signal::Spans, vec!["before"]);
+        health.set_chain(Signal::Spans, vec!["sample", "count", "attributes"]);
+        let labels = StepLabels { component, signal, step };
+        monitor.metrics.step_items.get_or_create(&labels).inc_by(5);
+        let labels = StepReasonLabels { component, signal, step, reason: "sampled_out" };
+        monitor.metrics.step_dropped_items.get_or_create(&labels).inc_by(4);
+        let status = monitor.status();
+        let of = &status.components[component];
+        let expected = [("spans".to_owned(), ["sample", "count", "attributes"].map(str::to_owned).to_vec())];
+        assert_eq!(of.chain, BTreeMap::from(expected));
+        assert_eq!(of.totals["step_items"]["spans/sample"], 5.0);
+        assert_eq!(of.totals["step_dropped_items"]["spans/sample/sampled_out"], 4.0);
+        let text = serde_json::to_string(&status).unwrap();
+        assert_eq!(text.matches("\"chain\"").count(), 1, "components without steps do not say so: {text}");
         assert_eq!(serde_json::from_str::<Status>(&text).unwrap(), status);
     }
 }

@@ -27,6 +27,8 @@ impl Described {
     fn labels(&self) -> &'static str {
         match self.rust_type {
             ty if ty.contains("ComponentLabels") => "component, signal",
+            ty if ty.contains("StepReasonLabels") => "component, signal, step, reason",
+            ty if ty.contains("StepLabels") => "component, signal, step",
             ty if ty.contains("ReasonLabels") => "component, reason",
             ty if ty.contains("OutcomeLabels") => "component, outcome",
             ty if ty.contains("SourceLabels") => "component, source",

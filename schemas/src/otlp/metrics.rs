@@ -1,7 +1,7 @@
 //! Metrics requests (`ExportMetricsServiceRequest`): what derived metrics are written as and read back from.
 //!
 //! The model covers what this program derives: sums and histograms with integer counts, exponential histograms without
-//! negative values, and gauges. [`read`] passes over whatever else a request holds.
+//! negative values, and gauges. [`read()`] passes over whatever else a request holds.
 
 mod labels;
 mod read;

@@ -5,5 +5,6 @@ mod bytes;
 mod decode;
 mod depth;
 mod generate;
+mod rewrite;
 mod split;
 mod text;

@@ -8,7 +8,7 @@ pub(crate) fn is_text(bytes: &[u8]) -> bool {
 
 /// Bytes as text; empty where they are not UTF-8, which no validated input has.
 #[inline]
-pub(crate) fn text(bytes: &[u8]) -> &str {
+pub fn text(bytes: &[u8]) -> &str {
     simdutf8::basic::from_utf8(bytes).unwrap_or_default()
 }
 

@@ -10,6 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use afflux_bus::Bus as _;
+use afflux_bus::kafka::{KafkaBus, KafkaConfig};
+use afflux_tests::derived;
 use afflux_tests::numbered::{Numbered, read_committed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -64,6 +67,7 @@ async fn one_round(site: &Site, seed: u64, kind: Fault) -> anyhow::Result<()> {
     let refusals = stage.refusals();
     stage.stop().await?;
 
+    let spans = counted(site, &stage).await.map_err(|error| error.context(stage.logs()))?;
     let (brokers, topic) = (site.kafka.brokers(), stage.output());
     let found = tokio::task::spawn_blocking(move || read_committed(&brokers, &topic)).await??;
     let verdict = source.judge(&found);
@@ -78,5 +82,17 @@ async fn one_round(site: &Site, seed: u64, kind: Fault) -> anyhow::Result<()> {
     );
     assert!(verdict.acked > 100, "{} spans are too few to mean anything", verdict.acked);
     assert!(verdict.is_exact(), "seed {seed}: {verdict:?}\n{}", stage.logs());
+    assert_eq!(spans, [found.len() as u64; 2], "spans by deltas and by series, seed {seed}\n{}", stage.logs());
     Ok(())
+}
+
+/// How many spans there were, by the deltas and by the series that these have come to.
+async fn counted(site: &Site, stage: &Stage<'_>) -> anyhow::Result<[u64; 2]> {
+    const CALLS: &str = "traces_spanmetrics_calls_total";
+    let bus = KafkaBus::connect(KafkaConfig::new(site.kafka.brokers())).await?;
+    let [metrics, series] = stage.derived();
+    let deltas = derived::deltas(&*bus, &metrics, CALLS).await?;
+    let totals = derived::series(&*bus, &series, CALLS).await?;
+    bus.close().await;
+    Ok([deltas, totals].map(|sums| sums.values().flat_map(|sum| &sum.counts).sum()))
 }

@@ -71,10 +71,16 @@ async fn site(prefix: &'static str) -> anyhow::Result<Option<Site>> {
 async fn topics_become_what_the_configuration_says_and_a_second_plan_is_empty() -> anyhow::Result<()> {
     let Some(site) = site("plan-apply").await? else { return Ok(()) };
     let file = site.configured("partitions: 2, retention: {age: 1h, bytes: 64MiB}")?;
-    let missing =
-        ["plan-apply.spans: missing", "+ partitions: 2", "+ retention.ms: 3600000", "+ cleanup.policy: delete"];
+    let missing = [
+        "plan-apply.spans: missing",
+        "+ partitions: 2",
+        "+ retention.ms: 3600000",
+        "+ cleanup.policy: delete",
+        "plan-apply.series: missing",
+        "+ cleanup.policy: compact",
+    ];
     says(&topics("plan", &file, 1), &missing);
-    says(&topics("plan", &file, 1), &["5 of 5 topics are not as configured; `afflux topics apply` makes them so"]);
+    says(&topics("plan", &file, 1), &["8 of 8 topics are not as configured; `afflux topics apply` makes them so"]);
     says(&topics("apply", &file, 0), &missing);
     let unchanged = topics("plan", &file, 0);
     says(&unchanged, &["plan-apply.spans: as configured"]);
@@ -112,7 +118,7 @@ async fn partitions_are_never_removed_and_replicas_never_moved() -> anyhow::Resu
     says(&topics("plan", &file, 1), &["kafka-topics.sh --delete", "kafka-reassign-partitions.sh", "with + and ~"]);
     // The rest is done.
     let said = topics("apply", &file, 1);
-    says(&said, &["~ retention.ms: 259200000 -> 3600000", "5 of 5 topics are still not as configured"]);
+    says(&said, &["~ retention.ms: 259200000 -> 3600000", "8 of 8 topics are still not as configured"]);
     let said = topics("plan", &file, 1);
     says(&said, &refused);
     assert!(!said.contains('~'), "{said}");

@@ -14,6 +14,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
+use crate::against_duckdb;
+
 const KILLS: usize = 20;
 const CLIENTS: usize = 8;
 const SPANS_PER_REQUEST: usize = 64;
@@ -61,7 +63,10 @@ async fn everything_acknowledged_is_stored_once_through_twenty_kills_under_load(
     // Flushes and new segments are frequent, so that kills hit them.
     let options = Options::up(&dir.path().join("data"))
         .env("AFFLUX__SINKS__PARQUET__FLUSH__AGE", "300ms")
-        .env("AFFLUX__BUS__LOCAL__SEGMENT_BYTES", "4MiB");
+        .env("AFFLUX__BUS__LOCAL__SEGMENT_BYTES", "4MiB")
+        // Names as they come, so that whoever counts the spans need not know how they are folded.
+        .env("AFFLUX__PROCESSORS__SPAN_METRICS__CARDINALITY__FOLD_NAMES", "false")
+        .env("AFFLUX__PROCESSORS__ACCUMULATE__INTERVAL", "1s");
     let load = Load::new(seed);
 
     for round in 0..KILLS {
@@ -97,6 +102,7 @@ async fn everything_acknowledged_is_stored_once_through_twenty_kills_under_load(
     while stored(python, dir.path(), &load)?["missing"] != 0 && started.elapsed() < CATCH_UP {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+    afflux.catches_up("processors.accumulate").await?;
     afflux.stop().await?;
     let (acked, sent) = (load.snapshot().acked, load.snapshot().sent);
     let passed_on = passed_on(&dir.path().join("data/bus")).await?;
@@ -105,7 +111,9 @@ async fn everything_acknowledged_is_stored_once_through_twenty_kills_under_load(
     let unknown = passed_on.keys().filter(|id| !sent.contains(*id)).count();
     assert_eq!((lost, doubled, unknown), (0, 0, 0), "lost, doubled, unknown behind the processors with seed {seed}");
     let found = stored(python, dir.path(), &load)?;
-    eprintln!("{found}");
+    let series =
+        against_duckdb::check(python, dir.path()).await.map_err(|error| error.context(format!("seed {seed}")))?;
+    eprintln!("{found}, {series} series");
     assert!(load.snapshot().acked.len() > KILLS * SPANS_PER_REQUEST, "too little was acknowledged to mean anything");
     for wrong in ["missing", "doubled", "unknown"] {
         assert_eq!(found[wrong], 0, "{wrong} items after {KILLS} kills with seed {seed}: {found}");

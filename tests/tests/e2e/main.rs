@@ -1,5 +1,6 @@
 //! End-to-end suites: the real thing against real peers.
 
+mod against_duckdb;
 mod bad_input;
 mod bus_kafka;
 mod bus_local;
@@ -13,4 +14,5 @@ mod kill;
 mod multi_cluster;
 mod real_clients;
 mod s3;
+mod span_metrics;
 mod stuck_partition;

@@ -51,7 +51,8 @@ async fn warm_up(bus: &KafkaBus) -> anyhow::Result<()> {
 /// Everything on node 1, except the second partition of the spans.
 async fn place_topics(admin: &AdminClient<DefaultClientContext>) -> anyhow::Result<()> {
     let (first, parted): ([&[i32]; 2], [&[i32]; 2]) = ([&[1], &[1]], [&[1], &[2]]);
-    let names = ["ingest.spans", "ingest.logs", "spans", "logs", "dead-letters"].map(|name| format!("{PREFIX}.{name}"));
+    let names = ["ingest.spans", "ingest.logs", "spans", "logs", "metrics", "series", "objects", "dead-letters"];
+    let names = names.map(|name| format!("{PREFIX}.{name}"));
     let topics = names.iter().map(|name| {
         let place = if name.ends_with(".spans") && !name.contains("ingest") { &parted } else { &first };
         NewTopic::new(name, 2, TopicReplication::Variable(place))

@@ -4,8 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use afflux_bus::{Offset, PartitionLag, Producer, Reader, ReaderConfig, Transactional};
+use afflux_runtime::admin::Monitor;
 
 use super::*;
+use crate::span_metrics::cardinality::{Report, TenantReport};
+use crate::steps;
 
 /// A local bus behind a switch.
 struct Flaky {
@@ -245,5 +248,28 @@ async fn a_dead_letter_counts_once_its_transaction_is_committed_however_often_th
     assert!(metrics.encode().contains("dead_letters_total{component=\"processors\",reason=\"malformed\"} 1"));
     let bus = Arc::clone(&stage.bus);
     assert_eq!(read(&bus, Topics::default().dead_letters()).await.len(), 1, "counted, so committed");
+    stage.stop().await;
+}
+
+#[tokio::test]
+async fn the_steps_and_what_they_report_are_shown_at_the_start_and_after_a_commit() {
+    let stage = Running::start(Plan::default()).await;
+    stage.until("ready", |state| *state == State::Ready).await;
+    let report = || -> Report { serde_json::from_value(stage.health.report("cardinality").unwrap()).unwrap() };
+    assert_eq!(report(), Report::default(), "nothing has come, nothing is limited");
+    publish(&stage.bus, 0, request("a")).await;
+    let waiting = async {
+        while report().tenants.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), waiting).await.expect("a report after a commit");
+    let TenantReport { tenant, series, items, .. } = &report().tenants[0];
+    assert_eq!((&**tenant, *series, *items), ("here", 1, 1));
+    let monitor = Monitor::new("1", serde_json::json!({}), stage.health.clone(), Arc::clone(&stage.metrics));
+    let chain = monitor.status().components[NAME].chain.clone();
+    let configured = steps::chains(&ProcessorsConfig::default()).unwrap();
+    assert_eq!(chain["spans"], configured.spans.names());
+    assert_eq!(chain["logs"], configured.logs.names());
     stage.stop().await;
 }

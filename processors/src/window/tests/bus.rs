@@ -41,12 +41,14 @@ async fn run(bus: &Arc<LocalBus>, records: usize) {
         match event.unwrap() {
             Event::Assigned(assignments) => {
                 position = assignments[0].position;
-                replay.assigned(&assignments);
+                replay.assigned(&assignments[0].partition);
             }
-            Event::Revoked(partitions) => replay.revoked(&partitions),
+            Event::Revoked(partitions) => replay.revoked(&partitions[0]),
             Event::Records(records) => {
                 for record in records {
-                    replay.record(&record, &mut |output| outputs.push(to("out", output.into_bytes(), 0)));
+                    replay.item(&at(&record, position), &record, &mut |output| {
+                        outputs.push(to("out", output.into_bytes(), 0))
+                    });
                     if record.offset >= position {
                         read += 1;
                         let (partition, generation) = (record.from.clone(), record.generation);

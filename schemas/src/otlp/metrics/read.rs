@@ -221,8 +221,11 @@ impl<'a> Scratch<'a> {
         let sum = numbers.number.unwrap_or_default();
         let value = match numbers.kind {
             Some(Kind::Gauge) => numbers.number.or(numbers.count.map(|n| n.cast_signed() as f64)).map(Value::Number),
-            // Counts of others may be doubles.
-            Some(Kind::Sum(_)) => numbers.count.or(numbers.number.map(|n| n as u64)).map(Value::Count),
+            // Counts of others may be doubles; what is below zero counts nothing.
+            Some(Kind::Sum(_)) => {
+                let count = numbers.count.map(|count| u64::try_from(count.cast_signed()).unwrap_or_default());
+                count.or(numbers.number.map(|number| number as u64)).map(Value::Count)
+            }
             Some(Kind::Histogram(_)) if counts.len() == bounds.len() + 1 => {
                 Some(Value::Histogram { sum, bounds, counts })
             }

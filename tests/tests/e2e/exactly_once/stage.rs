@@ -20,6 +20,8 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(2);
 const SLOTS: usize = 3;
 const PARTITIONS: u32 = 6;
 const GROUP: &str = "exactly-once";
+/// The group that adds deltas up.
+const SERIES_GROUP: &str = "exactly-once-series";
 /// How long the group may take to work off what is left, sessions and transactions that have to time out included.
 const CATCH_UP: Duration = Duration::from_secs(90);
 
@@ -82,13 +84,12 @@ impl<'s> Stage<'s> {
         let yaml = format!(
             "bus:\n  kind: kafka\n  kafka:\n    brokers: 127.0.0.1:{proxy}\n    timeout: {}s\n    \
              transaction_timeout: 8s\n    options: {{session.timeout.ms: '{}', heartbeat.interval.ms: '300'}}\n\
-             topics: {{prefix: {}, partitions: {PARTITIONS}}}\n\
-             processors: {{group: {GROUP}-{}, transactional_id: {}-{slot}}}",
+             topics: {{prefix: {prefix}, partitions: {PARTITIONS}}}\n\
+             processors:\n  group: {GROUP}-{prefix}\n  transactional_id: {prefix}-{slot}\n  \
+             accumulate: {{group: {SERIES_GROUP}-{prefix}, transactional_id: {prefix}-series-{slot}, interval: 1s}}",
             TIMEOUT.as_secs(),
             SESSION.as_millis(),
-            self.prefix,
-            self.prefix,
-            self.prefix,
+            prefix = self.prefix,
         );
         let process = Afflux::spawn(self.dir.path(), &Options::run("processors").config(&yaml))?;
         self.members.push(Member { slot, process });
@@ -115,9 +116,25 @@ impl<'s> Stage<'s> {
         format!("{}.spans", self.prefix)
     }
 
-    /// Waits until the group has committed everything.
+    /// Deltas of metrics, and what they add up to.
+    pub(crate) fn derived(&self) -> [String; 2] {
+        ["metrics", "series"].map(|name| format!("{}.{name}", self.prefix))
+    }
+
+    /// Waits until both groups have committed everything.
     pub(crate) async fn caught_up(&mut self) -> anyhow::Result<()> {
-        let (group, topics) = (format!("{GROUP}-{}", self.prefix), [Arc::from(self.ingest())]);
+        let [metrics, _] = self.derived();
+        self.spans_caught_up().await?;
+        self.group_caught_up(SERIES_GROUP, metrics).await
+    }
+
+    /// Waits until the group that reads spans has committed everything.
+    pub(crate) async fn spans_caught_up(&mut self) -> anyhow::Result<()> {
+        self.group_caught_up(GROUP, self.ingest()).await
+    }
+
+    async fn group_caught_up(&mut self, group: &str, topic: String) -> anyhow::Result<()> {
+        let (group, topics) = (format!("{group}-{}", self.prefix), [Arc::from(topic)]);
         let started = Instant::now();
         loop {
             for Member { process, .. } in &mut self.members {

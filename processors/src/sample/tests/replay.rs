@@ -1,0 +1,223 @@
+//! Random logs: in one run they come out as the rules say, and in any runs as in one.
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::chain::Step as _;
+
+mod model;
+
+/// Time that spans wait in all tests, in milliseconds.
+const WAIT: i64 = 1000;
+const SECOND: i64 = 1000;
+const POLICIES: &str = "{error: {}}, {and: [{service: {names: [cart]}}, {rate: {traces_per_second: 1}}]}, \
+                        {and: [{service: {names: [shop]}}, {probability: {ratio: 0.3}}]}";
+const RARE: &str = ", keep_rare: {fewer_than: 2, by: root}";
+const NO_BOUND: u64 = 1 << 20;
+
+/// A span in the making: its trace, of eight, and what it is.
+#[derive(Clone, Copy, Debug)]
+struct Sort {
+    trace: u8,
+    cart: bool,
+    failed: bool,
+    root: bool,
+    name: u8,
+}
+
+/// A record: how much later its clock is, how late it is, and what it holds.
+type Step = (u8, u8, Vec<Sort>);
+
+impl Sort {
+    fn given(self, name: u8) -> Given {
+        // All randomness is different, and half of it above a half.
+        let trace = (u64::from(self.trace % 8) << 53) | u64::from(self.trace % 8);
+        let given = with(span(trace, ["x", "y", "z"][usize::from(self.name % 3)]), |span| {
+            span.span_id = vec![name; 8];
+            span.status = self.failed.then(|| Status { code: 2, ..Status::default() });
+            span.parent_span_id = if self.root { vec![] } else { vec![9; 8] };
+        });
+        if self.cart { of("cart", given) } else { given }
+    }
+}
+
+fn log(steps: &[Step]) -> Vec<Envelope> {
+    let mut clock = 100_000;
+    let record = |(offset, (later, late, sorts)): (u64, &Step)| {
+        // One in sixteen is a long silence, and half come together with others.
+        clock += match later % 16 {
+            0 => 3 * WAIT,
+            1..8 => 0,
+            more => i64::from(more) * 37,
+        };
+        let spans: Vec<_> = (0..).zip(sorts).map(|(at, sort)| sort.given(at)).collect();
+        envelope(offset, clock - i64::from(*late) * 11, request(&spans))
+    };
+    (0..).zip(steps).map(record).collect()
+}
+
+/// What came out, as the offset at which it did, and the record's offset and the spans.
+type Out = (u64, u64, Vec<(u8, String)>);
+
+fn out(offset: u64, envelope: &Envelope) -> Out {
+    let spans = spans(&envelope.value).into_iter().map(|span| (span.span_id[0], span.trace_state));
+    (offset, envelope.route.offset, spans.collect())
+}
+
+fn settings(max_bytes: u64, rest: &str) -> SampleConfig {
+    config(&format!("tail: {{decision_wait: 1s, max_bytes: {max_bytes}, {rest}}}"))
+}
+
+/// What is committed over runs that end at those offsets, and a last one that reads to the end.
+fn through(log: &[Envelope], config: &SampleConfig, ends: &[u64], rewind_ms: i64) -> Vec<Out> {
+    let (mut outs, mut position) = (Vec::new(), 0);
+    for end in ends.iter().copied().chain([u64::MAX]) {
+        let mut run = Run::new(config);
+        let last = log.iter().rfind(|record| record.route.offset < position);
+        let from = last.map_or(i64::MIN, |last| last.timestamp_ms - rewind_ms);
+        let begin = log.iter().position(|record| record.timestamp_ms >= from).unwrap_or(log.len());
+        for record in log[begin..].iter().take_while(|record| record.route.offset < end) {
+            let offset = record.route.offset;
+            run.pass_at(record.clone(), offset < position);
+            outs.extend(run.out.drain(..).map(|envelope| out(offset, &envelope)));
+        }
+        position = end;
+    }
+    outs
+}
+
+fn horizon(config: &SampleConfig) -> i64 {
+    Sample::new(config).unwrap().horizon().as_millis() as i64
+}
+
+fn sorts() -> impl Strategy<Value = Vec<Sort>> {
+    let (often, seldom) = (|| any::<bool>(), || prop::bool::weighted(0.1));
+    let sort = (any::<u8>(), often(), seldom(), often(), any::<u8>());
+    let sort = sort.prop_map(|(trace, cart, failed, root, name)| Sort { trace, cart, failed, root, name });
+    prop::collection::vec(sort, 0..4)
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let late = prop_oneof![4 => 0..2_u8, 2 => 0..80_u8, 1 => 0..255_u8];
+    prop::collection::vec((any::<u8>(), late, sorts()), 0..60)
+}
+
+/// Offsets at which runs end, in order.
+fn ends() -> impl Strategy<Value = Vec<u64>> {
+    prop::collection::vec(0..60_u64, 0..6).prop_map(|mut ends| {
+        ends.sort_unstable();
+        ends
+    })
+}
+
+/// Without a bound; with one that is met often; and one that single records are larger than.
+fn bound() -> impl Strategy<Value = u64> {
+    prop_oneof![Just(NO_BOUND), Just(1200), Just(500), Just(150)]
+}
+
+fn cases() -> ProptestConfig {
+    ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn one_run_keeps_what_the_rules_say(steps in steps(), bound in bound()) {
+        let (log, config) = (log(&steps), settings(bound, &format!("policies: [{POLICIES}]{RARE}")));
+        prop_assert_eq!(through(&log, &config, &[], horizon(&config)), model::outs(&log, bound, true));
+    }
+
+    #[test]
+    fn one_run_without_what_is_rare_keeps_what_the_rules_say(steps in steps(), bound in bound()) {
+        let (log, config) = (log(&steps), settings(bound, &format!("policies: [{POLICIES}]")));
+        prop_assert_eq!(through(&log, &config, &[], horizon(&config)), model::outs(&log, bound, false));
+    }
+
+    #[test]
+    fn any_runs_keep_what_one_run_keeps(steps in steps(), ends in ends(), bound in bound(), rare: bool) {
+        let rare = if rare { RARE } else { "" };
+        let (log, config) = (log(&steps), settings(bound, &format!("policies: [{POLICIES}]{rare}")));
+        let once = through(&log, &config, &[], horizon(&config));
+        prop_assert_eq!(through(&log, &config, &ends, horizon(&config)), once);
+    }
+}
+
+/// How many of so many random logs come out otherwise in runs than in one, with another way back.
+fn wrong(rewind_ms: i64, logs: usize) -> usize {
+    let config = settings(NO_BOUND, &format!("policies: [{POLICIES}]"));
+    let mut runner = TestRunner::deterministic();
+    let differs = |_: &usize| {
+        let (steps, ends) = (steps(), ends()).new_tree(&mut runner).unwrap().current();
+        let log = log(&steps);
+        through(&log, &config, &ends, rewind_ms) != through(&log, &config, &[], rewind_ms)
+    };
+    (0..logs).filter(differs).count()
+}
+
+#[test]
+fn half_the_way_back_would_not_do() {
+    assert_eq!(wrong(2 * WAIT + SECOND, 400), 0);
+    assert!(wrong(WAIT, 400) > 0);
+}
+
+fn record(offset: u64, timestamp_ms: i64, spans: &[Given]) -> Envelope {
+    envelope(offset, timestamp_ms, request(spans))
+}
+
+/// An error that came just less than the wait before a span, which is due just when the wait is over.
+#[test]
+fn an_error_at_the_edge_of_the_horizon_counts() {
+    let at = 10_000 + WAIT - 1;
+    let log = [
+        record(0, 10_000, &[failed(span(1, "error"))]),
+        record(1, at, &[span(1, "kept")]),
+        record(2, at + WAIT - 1, &[span(2, "other")]),
+        record(3, at + WAIT, &[span(2, "other")]),
+    ];
+    let config = settings(NO_BOUND, "policies: [{error: {}}]");
+    let once = through(&log, &config, &[], 0);
+    assert_eq!(once.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(2, 0), (3, 1)]);
+    assert_eq!(horizon(&config), 2 * WAIT);
+    assert_eq!(through(&log, &config, &[3], 2 * WAIT - 2), once);
+    assert_eq!(through(&log, &config, &[3], 2 * WAIT - 3), once[..1]);
+}
+
+/// A trace whose second began just less than a second before it, with another trace that was chosen.
+#[test]
+fn twice_the_wait_would_not_do_without_the_second_where_there_are_rates() {
+    let begins = 10_000 + SECOND - 1;
+    let at = begins + WAIT - 1;
+    let log = [
+        record(0, 10_000, &[span(9, "chosen")]),
+        record(1, begins, &[span(1, "first")]),
+        record(2, at, &[span(1, "second")]),
+        record(3, at + WAIT - 1, &[span(2, "other")]),
+        record(4, at + WAIT, &[span(2, "other")]),
+    ];
+    let config = settings(NO_BOUND, "policies: [{rate: {traces_per_second: 1}}]");
+    let once = through(&log, &config, &[], 0);
+    assert_eq!(once.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(2, 0)]);
+    assert_eq!(horizon(&config), 2 * WAIT + SECOND);
+    assert_eq!(through(&log, &config, &[4], horizon(&config)), once);
+    let wrong: Vec<_> = through(&log, &config, &[4], 2 * WAIT).iter().map(|out| (out.0, out.1)).collect();
+    assert_eq!(wrong, [(2, 0), (4, 2)]);
+}
+
+/// What is known in one process and what in another must not differ by what waited when one of them ended.
+#[test]
+fn spans_that_wait_when_a_run_ends_leave_once_in_the_next_one() {
+    let log = [
+        record(0, 10_000, &[span(1, "a")]),
+        record(1, 10_400, &[failed(span(1, "b"))]),
+        record(2, 10_900, &[span(2, "c")]),
+        record(3, 14_000, &[span(2, "d")]),
+    ];
+    let config = settings(NO_BOUND, "policies: [{error: {}}]");
+    for ends in [&[1][..], &[2], &[3], &[1, 2, 3], &[2, 2, 3, 3]] {
+        let outs = through(&log, &config, ends, horizon(&config));
+        assert_eq!(outs.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(3, 0), (3, 1)], "{ends:?}");
+    }
+}
