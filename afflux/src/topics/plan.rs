@@ -92,7 +92,12 @@ fn show(text: &mut String, topic: &str, change: &TopicChange) {
         TopicChange::AddPartitions { present, wanted } => writeln!(
             text,
             "  ~ partitions: {present} -> {wanted}; from then on keys go to other partitions than before, so the records \
-             of a trace that is under way may be separated"
+             of a trace that is under way may be separated{}",
+            if [".metrics", ".series"].iter().any(|end| topic.ends_with(end)) {
+                ", and series begin again from zero; change it while no processors run"
+            } else {
+                ""
+            }
         ),
         TopicChange::ExcessPartitions { present, wanted } => writeln!(
             text,
@@ -129,6 +134,7 @@ mod tests {
             plan("b", vec![TopicChange::Create { partitions: 4, replication: None, settings }]),
             plan("c", vec![TopicChange::Setting { key: "retention.ms".to_owned(), present, wanted: "7".to_owned() }]),
             plan("d", vec![TopicChange::AddPartitions { present: 2, wanted: 4 }]),
+            plan("d.series", vec![TopicChange::AddPartitions { present: 2, wanted: 4 }]),
             plan("e", vec![TopicChange::ExcessPartitions { present: 8, wanted: 4 }]),
             plan("f", vec![TopicChange::Replication { present: 1, wanted: 3 }]),
         ];
@@ -137,14 +143,15 @@ mod tests {
             "a: as configured\nb: missing\n  + partitions: 4\n  + replication: as the brokers are configured\n",
             "  + cleanup.policy: compact\nc: differs\n  ~ retention.ms: 5 -> 7\n",
             "  ~ partitions: 2 -> 4; from then on keys go to other partitions",
+            "may be separated, and series begin again from zero; change it while no processors run\n",
             "  ! partitions: 8, configured are 4; Kafka cannot remove any",
             "  ! replication: 1, configured are 3; afflux moves no replicas: use kafka-reassign-partitions.sh",
         ] {
             assert!(text.contains(line), "`{line}` is not in:\n{text}");
         }
-        assert_eq!(different(&plans), 5);
+        assert_eq!(different(&plans), 6);
         assert!(remedy(&plans).contains("+ and ~"));
-        assert!(remedy(&plans[..4]).contains("makes them so"));
-        assert!(remedy(&plans[4..]).contains("lines with !"));
+        assert!(remedy(&plans[..5]).contains("makes them so"));
+        assert!(remedy(&plans[5..]).contains("lines with !"));
     }
 }
