@@ -4,7 +4,7 @@
 //! process, the broker's is not in it. Chains take turns, and the ratio is that of their medians to the empty chain's.
 //! The first turn is left out.
 //!
-//! Arguments: `--spans N` (2,000,000 by default), `--turns N` (5).
+//! Arguments: `--spans N` (2,000,000 by default), `--turns N` (3).
 
 // A benchmark reports on its standard output.
 #![allow(clippy::print_stdout)]
@@ -23,7 +23,7 @@ use afflux_tests::kafka::KafkaServer;
 use anyhow::Result;
 
 fn main() -> Result<()> {
-    let (spans, turns) = (stage::number("--spans", 2_000_000)?, stage::number("--turns", 5)?);
+    let (spans, turns) = (stage::number("--spans", 2_000_000)?, stage::number("--turns", 3)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let Some(kafka) = KafkaServer::start()? else {

@@ -16,7 +16,7 @@ mod pods;
 
 use std::hint::black_box;
 
-use afflux_bus::{Headers, PartitionId};
+use afflux_bus::{Headers, PartitionId, Record};
 use afflux_processors::ProcessorsConfig;
 use afflux_processors::chain::{At, Chain, Envelope, Route};
 use afflux_processors::config::SpanStep;
@@ -70,7 +70,10 @@ fn main() -> Result<()> {
     measure(&plain, views, rounds, only);
     measure(&plain, metrics()?, rounds, only);
     let many = plain.with_series(SERIES);
-    println!("span metrics: {} series", many.series());
+    for load in [&plain, &many] {
+        let deltas = Driver::new(chains(&unlimited())?.spans).work(load) / load.spans;
+        println!("span metrics: {} series make {deltas} bytes of deltas a span", load.series());
+    }
     measure(&many, vec![chain("span_metrics, 100,000 series", &unlimited())?], rounds, only);
     let known = chain("span_metrics, one of 1,000 ids in every name", &of(&[SpanStep::SpanMetrics]))?;
     measure(&plain.with_ids(1000), vec![known], rounds, only);
@@ -114,14 +117,14 @@ fn case(name: &'static str, work: impl FnMut(&Load) + 'static) -> Case {
 
 fn chain(name: &'static str, config: &ProcessorsConfig) -> Result<Case> {
     let mut driver = Driver::new(chains(config)?.spans);
-    Ok(case(name, move |load| driver.work(load)))
+    Ok(case(name, move |load| _ = driver.work(load)))
 }
 
 /// Every name comes for the first time in every round.
 fn folding() -> Case {
     case("span_metrics, a new id in every name", |load| {
         if let Ok(chains) = chains(&of(&[SpanStep::SpanMetrics])) {
-            Driver::new(chains.spans).work(load);
+            _ = Driver::new(chains.spans).work(load);
         }
     })
 }
@@ -198,8 +201,9 @@ impl Driver {
         Self { chain, derived: Derived::new("bench.metrics".into(), PARTITIONS, 1 << 20), from, offset: 0, now_ms }
     }
 
-    fn work(&mut self, load: &Load) {
-        let mut bytes = 0;
+    /// Answers how many bytes of deltas there were.
+    fn work(&mut self, load: &Load) -> usize {
+        let (mut bytes, mut deltas) = (0, 0);
         for request in &load.requests {
             self.now_ms += loads::MS_PER_REQUEST;
             let (timestamp_ms, headers) = (self.now_ms, Headers::new());
@@ -219,16 +223,18 @@ impl Driver {
             bytes += request.len();
             if bytes >= COMMIT_BYTES {
                 bytes = 0;
-                self.close();
+                deltas += self.close();
             }
         }
-        self.close();
+        deltas += self.close();
         self.now_ms += BETWEEN_ROUNDS_MS;
+        deltas
     }
 
-    fn close(&mut self) {
+    fn close(&mut self) -> usize {
         black_box(self.chain.close(&mut self.derived));
-        black_box(self.derived.take(self.now_ms, "bench.ingest.spans/0/0-1"));
+        let records = black_box(self.derived.take(self.now_ms, "bench.ingest.spans/0/0-1"));
+        records.iter().map(Record::size).sum()
     }
 }
 

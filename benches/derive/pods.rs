@@ -37,7 +37,7 @@ pub(super) fn measure(plain: &Load, rounds: usize, only: &str) -> Result<()> {
         });
         println!("{name}: {:.1} spans to a resource", load.spans as f64 / f64::from(joined));
         let mut driver = Driver::new(chain);
-        super::measure(&load, vec![case(name, move |load| driver.work(load))], rounds, only);
+        super::measure(&load, vec![case(name, move |load| _ = driver.work(load))], rounds, only);
         let mut churned: Vec<f64> = (0..5).map(|minute| seconds(|| churn(&table, &plain.cluster, minute))).collect();
         churned.sort_by(f64::total_cmp);
         println!("{name}: {CHURN} pods replaced in {:.1} CPU-ms", churned[2] * 1e3);

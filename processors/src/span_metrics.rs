@@ -61,12 +61,24 @@ pub struct SpanMetrics {
     series: AllSeries,
     resources: Resources,
     slots: Slots,
-    /// The key of the span at hand: owner, then the values of the labels.
-    key: Vec<u32>,
     /// Values of the wanted attributes of the span at hand.
     values: Vec<u32>,
-    /// Names of the spans of a batch, and then their series.
-    batch: Vec<u32>,
+    batch: Vec<Read>,
+    /// Of each span of the batch its key: owner, then the values of the labels.
+    keys: Vec<u32>,
+}
+
+/// What is read of a span that counts.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    /// Position of its resource, and then of its series.
+    at: u32,
+    weight: u64,
+    end: u64,
+    nanos: u64,
+    bytes: u64,
+    /// Trace id and span id, for exemplars.
+    ids: Option<([u8; 16], [u8; 8])>,
 }
 
 impl SpanMetrics {
@@ -79,14 +91,14 @@ impl SpanMetrics {
         let buckets = plan.classic.as_ref().map_or(0, |_| plan.bounds.len() + 1);
         let slots = Slots::new(buckets, plan.native.is_some());
         let series = AllSeries::new(&plan);
-        let (resources, key, values, batch) = (Resources::default(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { plan, series, resources, slots, key, values, batch })
+        let (resources, values, batch, keys) = (Resources::default(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { plan, series, resources, slots, values, batch, keys })
     }
 
     fn count(&mut self, envelope: &Envelope, next: &mut Next<'_>) {
         let owner = self.series.owner(Owner::of(envelope));
         self.series.tell_time(envelope.timestamp_ms);
-        let mut spans = Vec::with_capacity(BATCH);
+        let mut names = Vec::with_capacity(BATCH);
         for block in TracesView::new(&envelope.value).resource_spans() {
             let resource = self.resources.of(owner, block.resource(), &self.plan, &mut self.series.texts);
             if self.plan.config.naming == config::Naming::Connector && self.resources.all[resource].service == 0 {
@@ -100,35 +112,50 @@ impl SpanMetrics {
                 } else if !self.is_in_time(&span, envelope.timestamp_ms) {
                     next.note("out_of_slack", 1);
                 } else {
-                    spans.push((span, resource));
-                    if spans.len() == BATCH {
-                        self.batch(&spans, envelope.timestamp_ms);
-                        spans.clear();
+                    self.read(&span, resource, envelope.timestamp_ms);
+                    names.push(span.name_bytes());
+                    if names.len() == BATCH {
+                        self.count_batch(&names);
+                        names.clear();
                     }
                 }
             }
         }
-        self.batch(&spans, envelope.timestamp_ms);
+        self.count_batch(&names);
     }
 
-    /// Counts spans, each with its resource. Within each loop no look-up waits for the one before, so that the many that
-    /// miss the processor's cache do so together.
-    fn batch(&mut self, spans: &[(SpanView<'_>, usize)], timestamp_ms: i64) {
-        self.batch.clear();
-        for (span, _) in spans {
-            let name = self.plan.name_label.map_or(0, |_| self.series.texts.intern(span.name_bytes()));
-            self.batch.push(name);
+    /// Counts the batch, whose spans have these names. Within each loop no look-up waits for the one before, so that the many
+    /// that miss the processor's cache do so together.
+    fn count_batch(&mut self, names: &[&[u8]]) {
+        let width = self.plan.labels.len() + 1;
+        if let Some(label) = self.plan.name_label {
+            for (name, key) in names.iter().zip(self.keys.chunks_exact_mut(width)) {
+                key[label + 1] = self.series.names.of(self.series.texts.intern(name));
+            }
         }
-        for (at, (span, resource)) in spans.iter().enumerate() {
-            self.set_key(span, *resource, self.series.names.of(self.batch[at]));
-            self.batch[at] = match self.series.keys.get(&self.key) {
+        for (read, key) in self.batch.iter_mut().zip(self.keys.chunks_exact(width)) {
+            let facts = &mut self.resources.all[read.at as usize];
+            facts.seen = facts.seen.max((read.end - read.end % self.plan.interval_nanos).max(1));
+            read.at = match self.series.keys.get(key) {
                 Some(series) => series,
-                None => self.series.add(&self.key, &self.plan),
+                None => self.series.add(key, &self.plan),
             };
         }
-        for (at, (span, resource)) in spans.iter().enumerate() {
-            self.span(span, *resource, self.batch[at], timestamp_ms);
+        for read in &self.batch {
+            let Read { at, weight, end, nanos, bytes, ids } = *read;
+            let time = end - end % self.plan.interval_nanos;
+            let slot = self.slots.of(at, time, &mut self.series.all[at as usize].slot);
+            let value = nanos as f64 / self.plan.unit_nanos;
+            let bucket = self.plan.bounds_nanos.partition_point(|&bound| bound < nanos) as u32;
+            self.slots.count(slot, &Observed { weight, nanos, value, bytes, bucket });
+            if let (Some((trace_id, span_id)), true) = (ids, self.plan.config.exemplars) {
+                // Ids are random; their last bytes are in every id format.
+                let random = u64::from_le_bytes(span_id);
+                self.slots.offer(slot, bucket, random, || Exemplar { time_unix_nano: end, value, trace_id, span_id });
+            }
         }
+        self.batch.clear();
+        self.keys.clear();
     }
 
     fn is_in_time(&self, span: &SpanView<'_>, timestamp_ms: i64) -> bool {
@@ -137,28 +164,18 @@ impl SpanMetrics {
         span.end_time_unix_nano().abs_diff(written) <= slack
     }
 
+    /// Reads what counts of a span, into the batch.
     #[inline]
-    fn span(&mut self, span: &SpanView<'_>, resource: usize, at: u32, timestamp_ms: i64) {
-        let nanos = span.end_time_unix_nano().saturating_sub(span.start_time_unix_nano());
+    fn read(&mut self, span: &SpanView<'_>, resource: usize, timestamp_ms: i64) {
+        self.push_key(span, resource);
         let end = match span.end_time_unix_nano() {
             0 => u64::try_from(timestamp_ms).unwrap_or_default().saturating_mul(1_000_000),
             end => end,
         };
-        let time = end - end % self.plan.interval_nanos;
-        let facts = &mut self.resources.all[resource];
-        facts.seen = facts.seen.max(time.max(1));
-        let slot = self.slots.of(at, time, &mut self.series.all[at as usize].slot);
-        let value = nanos as f64 / self.plan.unit_nanos;
-        let bucket = self.plan.bounds_nanos.partition_point(|&bound| bound < nanos) as u32;
-        let weight = self.weight(span);
-        self.slots.count(slot, &Observed { weight, nanos, value, bytes: span.raw().len() as u64, bucket });
-        if let (Ok(trace_id), Ok(span_id), true) =
-            (<[u8; 16]>::try_from(span.trace_id()), <[u8; 8]>::try_from(span.span_id()), self.plan.config.exemplars)
-        {
-            // Ids are random; their last bytes are in every id format.
-            let random = u64::from_le_bytes(span_id);
-            self.slots.offer(slot, bucket, random, || Exemplar { time_unix_nano: end, value, trace_id, span_id });
-        }
+        let ids = <[u8; 16]>::try_from(span.trace_id()).ok().zip(<[u8; 8]>::try_from(span.span_id()).ok());
+        let nanos = span.end_time_unix_nano().saturating_sub(span.start_time_unix_nano());
+        let (at, weight, bytes) = (resource as u32, self.weight(span), span.raw().len() as u64);
+        self.batch.push(Read { at, weight, end, nanos, bytes, ids });
     }
 
     fn weight(&self, span: &SpanView<'_>) -> u64 {
@@ -169,9 +186,9 @@ impl SpanMetrics {
         }
     }
 
-    /// Puts together what tells the span's series from others; `name` is the number of its name.
+    /// Puts together what tells the span's series from others, but for its name, which the batch looks up.
     #[inline]
-    fn set_key(&mut self, span: &SpanView<'_>, resource: usize, name: u32) {
+    fn push_key(&mut self, span: &SpanView<'_>, resource: usize) {
         let facts = &self.resources.all[resource];
         let texts = &mut self.series.texts;
         self.values.clear();
@@ -179,12 +196,11 @@ impl SpanMetrics {
         if facts.incomplete {
             fill(&mut self.values, &self.plan.wanted, span.attributes(), texts);
         }
-        self.key.clear();
-        self.key.push(facts.owner);
+        self.keys.push(facts.owner);
         for (_, source) in &self.plan.labels {
             let value = match *source {
                 Source::Service => facts.service,
-                Source::Name => name,
+                Source::Name => 0,
                 Source::Kind => self.series.kinds[usize::try_from(span.kind()).unwrap_or(0).min(5)],
                 Source::Status => self.series.codes[usize::try_from(span.status().code()).unwrap_or(0).min(2)],
                 Source::StatusMessage => texts.intern(span.status().message().as_bytes()),
@@ -193,7 +209,7 @@ impl SpanMetrics {
                 Source::Job => facts.job,
                 Source::Instance => facts.instance,
             };
-            self.key.push(value);
+            self.keys.push(value);
         }
     }
 }
@@ -247,8 +263,8 @@ impl Step for SpanMetrics {
 
     fn close(&mut self, derived: &mut Derived) {
         let Self { plan, series, slots, .. } = self;
+        slots.iter().for_each(|slot| series.touch(slot.series, slot.calls));
         slots.take(|slot, counts, native, exemplars| {
-            series.touch(slot.series, slot.calls);
             let entry = &series.all[slot.series as usize];
             let owner = &series.owners[entry.owner as usize];
             let time_unix_nano = slot.time.saturating_add(plan.interval_nanos);

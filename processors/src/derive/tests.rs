@@ -57,3 +57,24 @@ fn a_record_is_closed_before_it_outgrows_what_the_bus_takes() {
     }
     assert!(records.len() > 2 && points == 100, "{} records, {points} points", records.len());
 }
+
+#[test]
+fn the_same_points_give_the_same_records_whatever_came_before() {
+    let metrics = ["a", "b", "c"].map(metric);
+    let fill = |derived: &mut Derived, order: &[usize], rounds: u64| {
+        for n in 0..rounds {
+            let labels = Labels::new([("n", n.to_string().as_str())]);
+            for owner in [owner("eu"), owner("us")] {
+                order.iter().for_each(|&at| derived.add(&owner, &metrics[at], &labels, &point(n)));
+            }
+        }
+        derived.take(7, "source")
+    };
+    let mut fresh = Derived::new("m".into(), 3, 2000);
+    let expected = fill(&mut fresh, &[0, 1], 50);
+    let mut used = Derived::new("m".into(), 3, 2000);
+    for (order, rounds) in [(&[2, 1, 0][..], 300), (&[2], 1), (&[], 0)] {
+        fill(&mut used, order, rounds);
+        assert_eq!(fill(&mut used, &[0, 1], 50), expected);
+    }
+}

@@ -139,6 +139,11 @@ impl Slots {
         self.exemplars.push(Node { next, bucket, seen: 1, exemplar: exemplar() });
     }
 
+    /// All slots, in the order in which they came.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter()
+    }
+
     /// Hands over every slot with its counts and exemplars, in the order in which they came, and forgets them.
     pub(super) fn take(&mut self, mut take: impl FnMut(&Slot, &[u64], Option<&Exponential>, &[Exemplar])) {
         let mut exemplars = Vec::new();

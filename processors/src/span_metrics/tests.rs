@@ -219,3 +219,29 @@ fn what_is_forgotten_when_there_is_too_much_is_found_again() {
         assert_eq!(told(&close(&mut chain)).into_values().collect::<Vec<_>>(), ["1", "1"], "round {round}");
     }
 }
+
+#[test]
+fn more_spans_than_a_batch_count_once_each_where_they_belong_in_every_transaction() {
+    let services = ["cart", "ad", "mail"];
+    let spans = (0..41 + BATCH as u64).map(|n| {
+        let end_time_unix_nano = END + n % 2 * 15 * SECOND;
+        Span { end_time_unix_nano, ..span(&format!("/item/{}/{}", ["a", "b", "c"][n as usize % 3], 1000 + n), 5) }
+    });
+    let spans: Vec<Span> = spans.collect();
+    let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+    for service in services {
+        for (n, span) in spans.iter().enumerate() {
+            let name = span.name.rsplit_once('/').unwrap().0;
+            let kind_and_status = "span_kind=SPAN_KIND_SERVER,status_code=STATUS_CODE_UNSET";
+            let labels = format!("service={service},span_name={name}/{{id}},{kind_and_status}");
+            *expected.entry(format!("{CALLS}{{{labels}}} @{}", 15 + n % 2 * 15)).or_default() += 1;
+        }
+    }
+    let expected: BTreeMap<String, String> = expected.into_iter().map(|(key, n)| (key, n.to_string())).collect();
+    let request = || services.map(|name| of(&[text("service.name", name)], spans.clone())).to_vec();
+    let mut chain = Chain::new(vec![Box::new(SpanMetrics::new(calls()).unwrap())]);
+    for _ in 0..3 {
+        process(&mut chain, envelope(request()), false);
+        assert_eq!(told(&close(&mut chain)), expected);
+    }
+}
