@@ -1,13 +1,13 @@
 //! From the configuration to the chains.
 
-use crate::attributes::{Attributes, InvalidAttributes};
+use crate::attributes::{self, Attributes, InvalidAttributes};
 use crate::chain::{Chain, Step};
 use crate::config::{LogStep, ProcessorsConfig, SpanStep};
-use crate::enrich::{Enrich, InvalidEnrich, Shared};
-use crate::log_metrics::{InvalidLogMetrics, LogMetrics};
-use crate::sample::{InvalidSample, Sample};
-use crate::service_graph::{InvalidGraph, ServiceGraph};
-use crate::span_metrics::{InvalidSpanMetrics, SpanMetrics};
+use crate::enrich::{self, Enrich, InvalidEnrich, Shared};
+use crate::log_metrics::{self, InvalidLogMetrics, LogMetrics};
+use crate::sample::{self, InvalidSample, Sample};
+use crate::service_graph::{self, InvalidGraph, ServiceGraph};
+use crate::span_metrics::{self, InvalidSpanMetrics, SpanMetrics};
 
 /// Why a chain cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -22,14 +22,27 @@ pub enum InvalidChain {
         /// The step's name.
         step: &'static str,
     },
-    /// A windowed step whose input would not come again.
+    /// A step that needs all spans behind one that keeps those of certain traces.
     #[error(
-        "`processors.chain.spans.{at}` is `service_graph`, which stands behind `sample` with `tail`: spans come from there \
-         later than they were read, so that it could not find back to its state after a restart; put it before `sample`"
+        "`processors.chain.spans.{at}` is `{step}`, which stands behind `sample` with `tail`: it would count the traces that \
+         are kept and not those that there were; put it before `sample`"
     )]
     BehindTail {
         /// Position in the list, from 0.
         at: usize,
+        /// The step's name.
+        step: &'static str,
+    },
+    /// Settings of a step that is nowhere.
+    #[error(
+        "`processors.{step}` is configured, but the step is in no list of `processors.chain` and would do nothing; \
+         add it to {lists}, or remove its settings"
+    )]
+    Unused {
+        /// The step's name.
+        step: &'static str,
+        /// Where it may stand.
+        lists: &'static str,
     },
     /// Settings of the editing of attributes.
     #[error(transparent)]
@@ -78,14 +91,40 @@ pub fn chains(config: &ProcessorsConfig) -> Result<Chains, InvalidChain> {
             return Err(InvalidChain::Twice { signal, at, step: steps[at].name() });
         }
     }
-    let place = |step| config.chain.spans.iter().position(|known| *known == step);
-    if let (Some(sample), Some(at), true) =
-        (place(SpanStep::Sample), place(SpanStep::ServiceGraph), config.sample.tail.is_some())
-        && sample < at
-    {
-        return Err(InvalidChain::BehindTail { at });
-    }
+    behind_tail(config)?;
+    unused(config)?;
     Ok(Chains { spans: Chain::new(spans), logs: Chain::new(logs), objects: enriches.then_some(objects) })
+}
+
+/// What `sample` keeps by what traces hold stands for nothing but itself; and it comes from there later than it was read, so
+/// that a windowed step could not find back to its state after a restart.
+fn behind_tail(config: &ProcessorsConfig) -> Result<(), InvalidChain> {
+    let place = |step| config.chain.spans.iter().position(|known| *known == step);
+    let Some(sample) = place(SpanStep::Sample).filter(|_| config.sample.tail.is_some()) else { return Ok(()) };
+    let counting = [(SpanStep::SpanMetrics, span_metrics::NAME), (SpanStep::ServiceGraph, service_graph::NAME)];
+    let behind = counting.into_iter().find_map(|(step, name)| Some((place(step).filter(|at| *at > sample)?, name)));
+    behind.map_or(Ok(()), |(at, step)| Err(InvalidChain::BehindTail { at, step }))
+}
+
+/// Whoever says how a step is to work expects it to: above all where it is to make something unreadable.
+fn unused(config: &ProcessorsConfig) -> Result<(), InvalidChain> {
+    const SPANS: &str = "`spans`";
+    const LOGS: &str = "`logs`";
+    const BOTH: &str = "`spans`, `logs` or both";
+    let (default, chain) = (ProcessorsConfig::default(), &config.chain);
+    let (span, log) = (|step| chain.spans.contains(&step), |step| chain.logs.contains(&step));
+    let attributes = span(SpanStep::Attributes) || log(LogStep::Attributes);
+    let enrich = span(SpanStep::Enrich) || log(LogStep::Enrich);
+    let all = [
+        (attributes || config.attributes == default.attributes, attributes::NAME, BOTH),
+        (enrich || config.enrich == default.enrich, enrich::NAME, BOTH),
+        (span(SpanStep::SpanMetrics) || config.span_metrics == default.span_metrics, span_metrics::NAME, SPANS),
+        (span(SpanStep::ServiceGraph) || config.service_graph == default.service_graph, service_graph::NAME, SPANS),
+        (span(SpanStep::Sample) || config.sample == default.sample, sample::NAME, SPANS),
+        (log(LogStep::LogMetrics) || config.log_metrics == default.log_metrics, log_metrics::NAME, LOGS),
+    ];
+    let idle = all.into_iter().find(|(used, ..)| !used);
+    idle.map_or(Ok(()), |(_, step, lists)| Err(InvalidChain::Unused { step, lists }))
 }
 
 fn span_step(step: SpanStep, config: &ProcessorsConfig, objects: &Shared) -> Result<Box<dyn Step>, InvalidChain> {
@@ -129,6 +168,21 @@ mod tests {
                 "`processors.chain.logs.1` is `log_metrics`, which stands",
             ),
             (r#"{"chain": {"spans": ["sample", "service_graph"]}}"#, ""),
+            (
+                r#"{"chain": {"spans": ["sample", "span_metrics"]}, "sample": {"tail": {"policies": [{"error": {}}]}}}"#,
+                "`processors.chain.spans.1` is `span_metrics`, which stands behind `sample`",
+            ),
+            (
+                r#"{"attributes": {"redact": {"patterns": [{"name": "email"}]}}}"#,
+                "`processors.attributes` is configured, but the step is in no list of `processors.chain`",
+            ),
+            (
+                r#"{"sample": {"probability": {"ratio": 0.1}}}"#,
+                "`processors.sample` is configured, but the step is in no list",
+            ),
+            (r#"{"chain": {"logs": []}, "log_metrics": {"interval": "5s"}}"#, "`processors.log_metrics` is configured"),
+            (r#"{"chain": {"logs": ["attributes"]}, "attributes": {"delete": [{"key": "a"}]}}"#, ""),
+            (r#"{"span_metrics": {"dimensions": ["le"]}}"#, "`processors.span_metrics.dimensions.0` names `le`, which"),
             (
                 r#"{"chain": {"spans": ["sample", "service_graph"]}, "sample": {"tail": {"policies": [{"error": {}}]}}}"#,
                 "`processors.chain.spans.1` is `service_graph`, which stands behind `sample`",

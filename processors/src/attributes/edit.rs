@@ -30,6 +30,7 @@ impl Rules {
         let mut rules = Self::default();
         for (at, rule) in config.set.iter().enumerate() {
             check(|| format!("set.{at}"), "key", &rule.key, &rule.on)?;
+            single(|| format!("set.{at}.key"), &rule.key)?;
             if rule.on.contains(&place) {
                 let attribute = key_value(&rule.key, &rule.value);
                 rules.set.push(Set { key: rule.key.clone(), attribute, overwrite: rule.overwrite });
@@ -38,6 +39,8 @@ impl Rules {
         for (at, rule) in config.rename.iter().enumerate() {
             check(|| format!("rename.{at}"), "from", &rule.from, &rule.on)?;
             check(|| format!("rename.{at}"), "to", &rule.to, &rule.on)?;
+            single(|| format!("rename.{at}.from"), &rule.from)?;
+            single(|| format!("rename.{at}.to"), &rule.to)?;
             if rule.on.contains(&place) {
                 rules.rename.push((rule.from.clone(), rule.to.clone()));
             }
@@ -69,6 +72,15 @@ fn check(rule: impl Fn() -> String, key: &str, name: &str, on: &[Place]) -> Resu
     }
     if on.is_empty() {
         return Err(InvalidAttributes::Nowhere { key: format!("{}.on", rule()) });
+    }
+    Ok(())
+}
+
+/// Only what is deleted may be named by its beginning.
+fn single(key: impl Fn() -> String, name: &str) -> Result<(), InvalidAttributes> {
+    if name.ends_with('*') {
+        let reason = "only `delete` takes the beginning of names";
+        return Err(InvalidAttributes::Name { key: key(), value: name.into(), reason });
     }
     Ok(())
 }

@@ -225,6 +225,8 @@ fn rules_that_cannot_be_meant_are_refused_with_their_key() {
         (r#"{"set":[{"key":"a","value":"","on":[]}]}"#, "`processors.attributes.set.0.on` is empty; name `resource`"),
         (r#"{"rename":[{"from":"a","to":""}]}"#, "`processors.attributes.rename.0.to` is ``, which is no name"),
         (r#"{"rename":[{"from":"","to":"a"}]}"#, "`processors.attributes.rename.0.from` is ``, which is no name"),
+        (r#"{"rename":[{"from":"a*","to":"b"}]}"#, "`processors.attributes.rename.0.from` is `a*`, which is no name"),
+        (r#"{"set":[{"key":"a*","value":"b"}]}"#, "`processors.attributes.set.0.key` is `a*`, which is no name"),
         (r#"{"delete":[{"key":"a*"},{"key":"*a"}]}"#, "`processors.attributes.delete.1.key` is `*a`, which is no name"),
         (
             r#"{"redact":{"patterns":[{"name":"x","regex":"["}]}}"#,

@@ -18,6 +18,17 @@ pub enum InvalidSpanMetrics {
         /// As it would be written.
         label: String,
     },
+    /// A label that means something else.
+    #[error(
+        "`processors.span_metrics.{key}` names `{name}`, which Prometheus or the limits of cardinality use themselves; \
+         give it another name with `dimension_mappings`"
+    )]
+    Reserved {
+        /// The key's path below `processors.span_metrics`.
+        key: String,
+        /// As configured.
+        name: String,
+    },
     /// A label without a name.
     #[error("`processors.span_metrics.{key}` is empty; name an attribute")]
     Empty {

@@ -9,6 +9,9 @@ use super::error::InvalidSpanMetrics;
 use super::filter::Filter;
 use crate::derive::MetricName;
 
+/// Labels that Prometheus and limits of cardinality use themselves.
+const RESERVED: [&str; 4] = ["le", "quantile", "__name__", "metric_overflow"];
+
 /// Where the value of a label comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -186,6 +189,9 @@ impl Labels {
             return Err(InvalidSpanMetrics::Empty { key });
         }
         let label = if self.naming == Naming::Connector { name.to_owned() } else { sanitized(name) };
+        if RESERVED.contains(&label.as_str()) {
+            return Err(InvalidSpanMetrics::Reserved { key, name: name.to_owned() });
+        }
         if self.labels.iter().any(|(known, _)| **known == *label) {
             return Err(InvalidSpanMetrics::Collides { key, name: name.to_owned(), label });
         }
