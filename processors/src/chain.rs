@@ -89,9 +89,10 @@ pub trait Step: Send {
         let _ = partition;
     }
 
-    /// A transaction is closed: hands over the metrics derived since the last one.
-    fn close(&mut self, derived: &mut Derived) {
-        let _ = derived;
+    /// A transaction is closed: hands over the metrics derived since the last one, and counts in `tally` what has become of
+    /// items only now.
+    fn close(&mut self, derived: &mut Derived, tally: &mut Tally) {
+        let _ = (derived, tally);
     }
 
     /// What it has to show beyond its counts, and the name under which the admin port shows it. It is asked for at the
@@ -124,8 +125,8 @@ impl Next<'_> {
 
     /// Counts what happened to items that go on, by a fixed word.
     pub fn note(&mut self, outcome: &'static str, items: u64) {
-        if !self.at.repeat && items > 0 {
-            *self.tally.outcomes.entry(outcome).or_default() += items;
+        if !self.at.repeat {
+            self.tally.note(outcome, items);
         }
     }
 }
@@ -139,6 +140,15 @@ pub struct Tally {
     pub dropped: BTreeMap<&'static str, u64>,
     /// What happened to others, by outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    /// Counts what happened to items, by a fixed word.
+    pub fn note(&mut self, outcome: &'static str, items: u64) {
+        if items > 0 {
+            *self.outcomes.entry(outcome).or_default() += items;
+        }
+    }
 }
 
 struct Link {
@@ -191,7 +201,7 @@ impl Chain {
     /// See [`Step::close`]. Answers what went through each step, in order.
     pub fn close(&mut self, derived: &mut Derived) -> Vec<(&'static str, Tally)> {
         let close = |link: &mut Link| {
-            link.step.close(derived);
+            link.step.close(derived, &mut link.tally);
             (link.step.name(), std::mem::take(&mut link.tally))
         };
         self.links.iter_mut().map(close).collect()

@@ -17,10 +17,10 @@ use hashbrown::HashMap;
 
 pub use config::{InvalidLogMetrics, LogMetricsConfig};
 
-use crate::chain::{At, Envelope, Next, Step};
+use crate::chain::{At, Envelope, Next, Step, Tally};
 use crate::derive::{Derived, MetricName, Owner};
 use crate::intern::Texts;
-use crate::span_metrics::cardinality::{Governor, OVERFLOW_LABEL, Ticket, Verdict};
+use crate::span_metrics::cardinality::{Governor, OVERFLOW_LABEL, Ticket, Verdict, limited};
 
 /// The step's name.
 pub const NAME: &str = "log_metrics";
@@ -44,6 +44,8 @@ struct Series {
     event: bool,
     labels: Labels,
     ticket: Ticket,
+    /// What limits have made of it, as a word for it.
+    limited: Option<&'static str>,
 }
 
 /// The step that counts log records.
@@ -123,7 +125,8 @@ impl LogMetrics {
             Verdict::Overflow(_) => Labels::new([OVERFLOW_LABEL]),
         };
         let at = self.series.len() as u32;
-        self.series.push(Series { owner, event, labels, ticket: verdict.ticket() });
+        let limited = limited(&verdict, &values);
+        self.series.push(Series { owner, event, labels, ticket: verdict.ticket(), limited });
         self.keys.insert(key, at);
         at
     }
@@ -159,12 +162,15 @@ impl Step for LogMetrics {
         next.pass(envelope);
     }
 
-    fn close(&mut self, derived: &mut Derived) {
+    fn close(&mut self, derived: &mut Derived, tally: &mut Tally) {
         // Several keys may have led to the same labels, and the same input gives the same output.
         let mut counts: BTreeMap<(u32, bool, &Labels, u64), u64> = BTreeMap::new();
         let mut stale = false;
         for ((at, time), count) in self.counts.drain() {
-            let Series { owner, event, labels, ticket } = &self.series[at as usize];
+            let Series { owner, event, labels, ticket, limited } = &self.series[at as usize];
+            if let Some(word) = limited {
+                tally.note(word, count);
+            }
             stale |= !self.governors[usize::from(*event)].touch(*ticket, count, self.now_ms);
             *counts.entry((*owner, *event, labels, time)).or_default() += count;
         }

@@ -28,7 +28,7 @@ use afflux_schemas::otlp::trace::{SpanView, TracesView};
 pub use config::SpanMetricsConfig;
 pub use error::InvalidSpanMetrics;
 
-use crate::chain::{At, Envelope, Next, Step};
+use crate::chain::{At, Envelope, Next, Step, Tally};
 use crate::derive::{Derived, Owner};
 use crate::intern::Texts;
 pub(crate) use plan::sanitized;
@@ -261,9 +261,14 @@ impl Step for SpanMetrics {
         next.pass(envelope);
     }
 
-    fn close(&mut self, derived: &mut Derived) {
+    fn close(&mut self, derived: &mut Derived, tally: &mut Tally) {
         let Self { plan, series, slots, .. } = self;
-        slots.iter().for_each(|slot| series.touch(slot.series, slot.calls));
+        for slot in slots.iter() {
+            series.touch(slot.series, slot.calls);
+            if let Some(word) = series.all[slot.series as usize].limited {
+                tally.note(word, slot.calls);
+            }
+        }
         slots.take(|slot, counts, native, exemplars| {
             let entry = &series.all[slot.series as usize];
             let owner = &series.owners[entry.owner as usize];

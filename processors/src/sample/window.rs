@@ -13,6 +13,7 @@ use super::policy::{KINDS, Policies, RARE};
 use super::probability::{ALWAYS, NEVER, fate, valid};
 use super::select::{Fate, Judge, Selected, select};
 use crate::chain::{At, Envelope};
+use crate::span_metrics::template::fold;
 use crate::window::Windowed;
 
 /// What has become of an envelope.
@@ -105,7 +106,9 @@ impl Window {
 fn name(resource: ResourceView<'_>, span: &SpanView<'_>) -> u64 {
     // Without a key of its own: the same in all processes.
     let mut hasher = DefaultHasher::new();
-    (service(resource), span.name_bytes()).hash(&mut hasher);
+    // Names that differ in an id are one.
+    let folded = fold(span.name());
+    (service(resource), folded.as_deref().unwrap_or(span.name())).hash(&mut hasher);
     hasher.finish()
 }
 

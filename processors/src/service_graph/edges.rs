@@ -9,8 +9,9 @@ use hashbrown::HashMap;
 
 use super::step::BETWEEN;
 use super::{Edge, GraphConfig};
+use crate::chain::Tally;
 use crate::derive::{Derived, MetricName, Owner};
-use crate::span_metrics::cardinality::{Governor, OVERFLOW_LABEL, Ticket, Verdict};
+use crate::span_metrics::cardinality::{self, Governor, OVERFLOW_LABEL, Ticket, Verdict};
 use crate::span_metrics::sanitized;
 
 /// Labels that every edge may have; those of dimensions come behind them.
@@ -40,6 +41,8 @@ struct Series {
     owner: Owner,
     labels: Labels,
     ticket: Ticket,
+    /// What limits have made of it, as a word for it.
+    limited: Option<&'static str>,
 }
 
 /// Edges counted since the last commit.
@@ -133,22 +136,26 @@ impl Edges {
         }
         let mut limited: Vec<(usize, String)> = values.iter().map(|(at, value)| (*at, (*value).to_owned())).collect();
         let verdict = self.governor.admit(&raw.0.governed(), &mut limited, self.now_ms);
+        let word = cardinality::limited(&verdict, &limited);
         let limited: Vec<(usize, &str)> = limited.iter().map(|(at, value)| (*at, value.as_str())).collect();
         let labels = match verdict {
             Verdict::Own(_) => named(self.governor.labels(), &limited),
             Verdict::Overflow(_) => Labels::new([OVERFLOW_LABEL]),
         };
-        self.series.push(Series { owner: raw.0.clone(), labels, ticket: verdict.ticket() });
+        self.series.push(Series { owner: raw.0.clone(), labels, ticket: verdict.ticket(), limited: word });
         self.known.insert(raw, self.series.len() - 1);
         self.series.len() - 1
     }
 
     /// Hands over what was counted. Several label sets may have become one, and the same input gives the same output.
-    pub(super) fn close(&mut self, derived: &mut Derived) {
+    pub(super) fn close(&mut self, derived: &mut Derived, tally: &mut Tally) {
         let mut all: BTreeMap<(&Owner, &Labels, u64), Counted> = BTreeMap::new();
         let mut stale = self.known.len() > MOST_KNOWN;
         for ((at, time), counted) in self.counted.drain() {
-            let Series { owner, labels, ticket } = &self.series[at];
+            let Series { owner, labels, ticket, limited } = &self.series[at];
+            if let Some(word) = limited {
+                tally.note(word, counted.requests);
+            }
             stale |= !self.governor.touch(*ticket, counted.requests, self.now_ms);
             match all.entry((owner, labels, time)) {
                 std::collections::btree_map::Entry::Occupied(mut same) => same.get_mut().add(counted),

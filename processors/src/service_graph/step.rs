@@ -10,7 +10,7 @@ use afflux_schemas::topics::HEADER_TENANT;
 
 use super::edges::Edges;
 use super::{Filter, GraphConfig, InvalidGraph, Out, Pairs, Rules, SpanKind, Why};
-use crate::chain::{At, Envelope, Next, Step};
+use crate::chain::{At, Envelope, Next, Step, Tally};
 use crate::derive::Derived;
 use crate::span_metrics::filter::Filter as Policies;
 use crate::span_metrics::ratio;
@@ -85,8 +85,8 @@ impl Step for ServiceGraph {
         self.replay.revoked(partition);
     }
 
-    fn close(&mut self, derived: &mut Derived) {
-        self.edges.close(derived);
+    fn close(&mut self, derived: &mut Derived, tally: &mut Tally) {
+        self.edges.close(derived, tally);
     }
 }
 

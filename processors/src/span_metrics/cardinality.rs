@@ -106,6 +106,14 @@ impl Verdict {
     }
 }
 
+/// What limits have made of a label set, as a word that items are counted by: `overflow`, `capped`, or nothing.
+pub fn limited(verdict: &Verdict, labels: &[(usize, String)]) -> Option<&'static str> {
+    match verdict {
+        Verdict::Overflow(_) => Some("overflow"),
+        Verdict::Own(_) => labels.iter().any(|(_, value)| value == OVERFLOW_VALUE).then_some("capped"),
+    }
+}
+
 /// Decides which label sets are series. Its clock is the greatest time that it was given, and nothing else; the same
 /// calls have the same answers.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use afflux_schemas::otlp::metrics::Labels;
 use hashbrown::HashMap;
 
-use super::cardinality::{Governor, OVERFLOW_LABEL, OVERFLOW_VALUE, Report, Ticket, Verdict};
+use super::cardinality::{Governor, OVERFLOW_LABEL, OVERFLOW_VALUE, Report, Ticket, Verdict, limited};
 use super::plan::Plan;
 use super::resources::Resources;
 use super::slots::Last;
@@ -28,6 +28,8 @@ pub(super) struct Series {
     /// By which its partition is chosen.
     pub(super) hash: u32,
     ticket: Ticket,
+    /// What limits have made of it, as a word for it.
+    pub(super) limited: Option<&'static str>,
     /// The slot that it used last.
     pub(super) slot: Last,
 }
@@ -100,10 +102,11 @@ impl AllSeries {
             }
             Verdict::Overflow(_) => Labels::new([OVERFLOW_LABEL]),
         };
+        let limited = limited(&verdict, &values);
         let (all, ticket) = (&mut self.all, verdict.ticket());
         let at = *self.by_labels.entry((owner, labels.clone())).or_insert_with(|| {
             let hash = hash_of(&labels);
-            all.push(Series { owner, labels, hash, ticket, slot: Last::default() });
+            all.push(Series { owner, labels, hash, ticket, limited, slot: Last::default() });
             (all.len() - 1) as u32
         });
         // What a limit has made of a name is of this tenant alone.

@@ -49,6 +49,9 @@ fn label_sets_beyond_the_limit_count_in_one_series_and_totals_are_right() {
     process(&mut chain, of_cluster("eu", 0, &names), false);
     let expected = [("{metric_overflow=true}", "24"), ("{span_name=one}", "13"), ("{span_name=two}", "13")];
     assert_eq!(counted(&mut chain), pairs(&expected));
+    process(&mut chain, of_cluster("eu", 0, &["one", "three", "four"]), false);
+    let tallies = chain.close(&mut Derived::new("metrics".into(), 4, usize::MAX));
+    assert_eq!(tallies[0].1.outcomes["overflow"], 2);
 }
 
 #[test]

@@ -70,3 +70,14 @@ fn a_name_that_few_traces_have_keeps_them() {
     let mut run = rare("span").all(&records);
     assert_eq!(run.tally().outcomes, counts(&[("kept_by_rare", 7)]));
 }
+
+#[test]
+fn names_that_differ_in_ids_are_one_and_none_is_rare_for_its_id() {
+    let mut run = Run::new(&config("tail: {decision_wait: 1s, keep_rare: {fewer_than: 3}}"));
+    let records: [(i64, &[Given]); 2] = [
+        (10, &[span(1, "GET /users/17"), span(2, "GET /users/4711"), span(3, "GET /users/99")]),
+        (20, &[span(4, "GET /")]),
+    ];
+    run = run.all(&records);
+    assert_eq!(run.names(), ["GET /"]);
+}
