@@ -1,7 +1,8 @@
 //! Texts that many spans share, kept once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 /// Texts below which looking for unused ones is not worth it.
 const FEW: usize = 1024;

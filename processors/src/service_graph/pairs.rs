@@ -1,9 +1,10 @@
 //! The pairing of halves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afflux_schemas::otlp::trace::SpanView;
+use hashbrown::HashMap;
 
 use super::edge::{Connection, Edge, Out, Side, SpanKind, Why};
 use super::facts::{Key, ResourceFacts, Rules, key};
