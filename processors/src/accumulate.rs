@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afflux_bus::{
-    Assignment, BusError, Consumer, ConsumerConfig, ErrorClass, Event, Generation, Headers, Offset, PartitionId,
+    Assignment, Bus, BusError, Consumer, ConsumerConfig, ErrorClass, Event, Generation, Headers, Offset, PartitionId,
     Received, Record,
 };
 use afflux_runtime::admin::State as Health;
@@ -87,6 +87,7 @@ impl Accumulate {
         let consumer = context.bus.consumer(self.consumer_config()).await?;
         Ok(Running {
             consumer: metered(consumer, NAME, &context.metrics),
+            group: self.config.group.as_str().into(),
             periods: Periods::of(&self.config),
             idle: self.config.idle.0,
             series: series.into(),
@@ -156,6 +157,7 @@ struct Owned {
 /// The component with its consumer.
 struct Running {
     consumer: Box<dyn Consumer>,
+    group: Arc<str>,
     periods: Periods,
     /// After how long without records the series of a partition end.
     idle: Duration,
@@ -252,7 +254,10 @@ impl Running {
         };
         let silent: Vec<_> = self.partitions.iter().filter(|(_, owned)| over(owned)).map(|(p, _)| p.clone()).collect();
         for partition in silent {
-            self.sample(&partition).await?;
+            let ends = self.partitions.get(&partition).is_some_and(|owned| owned.first.is_some());
+            if ends || is_read_to_its_end(self.context.bus.clone(), self.group.clone(), &partition).await {
+                self.sample(&partition).await?;
+            }
         }
         Ok(())
     }
@@ -361,6 +366,12 @@ impl Running {
         }
         true
     }
+}
+
+/// Whether nothing comes because there is nothing: while the bus is away, deltas may wait there.
+async fn is_read_to_its_end(bus: Arc<dyn Bus>, group: Arc<str>, partition: &PartitionId) -> bool {
+    let lag = bus.lag(&group, std::slice::from_ref(&partition.topic)).await;
+    lag.is_ok_and(|lag| lag.iter().any(|lag| lag.partition == *partition && lag.records() == 0))
 }
 
 /// Makes dead letters smaller that are too large for where they go; says whether there were any.

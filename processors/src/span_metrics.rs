@@ -42,6 +42,7 @@ pub const NAME: &str = "span_metrics";
 /// Name of its report, which is a [`cardinality::Report`].
 pub const REPORT: &str = "cardinality";
 
+/// Kinds of spans by number.
 const KINDS: [&str; 6] = [
     "SPAN_KIND_UNSPECIFIED",
     "SPAN_KIND_INTERNAL",
@@ -50,10 +51,10 @@ const KINDS: [&str; 6] = [
     "SPAN_KIND_PRODUCER",
     "SPAN_KIND_CONSUMER",
 ];
+/// Codes of a span's status by number.
+const CODES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 /// Spans that are looked at together.
 const BATCH: usize = 16;
-
-const CODES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
 
 /// The step that counts spans.
 pub struct SpanMetrics {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use afflux_bus::{Bus, Cleanup, LocalBus, LocalConfig, ReaderConfig, ReaderEvent, TopicSpec};
+use afflux_bus::{Cleanup, LocalBus, LocalConfig, ReaderConfig, ReaderEvent, TopicSpec};
 use afflux_runtime::Metrics;
 use afflux_runtime::admin::HealthTable;
 use tokio_util::sync::CancellationToken;
@@ -41,11 +41,17 @@ async fn all(bus: &dyn Bus, topic: String) -> Vec<Received> {
     }
 }
 
-fn start(bus: &Arc<dyn Bus>) -> (tokio::task::JoinHandle<Result<(), ComponentError>>, CancellationToken, Arc<Metrics>) {
+type Started = (tokio::task::JoinHandle<Result<(), ComponentError>>, CancellationToken, Arc<Metrics>);
+
+fn start(bus: &Arc<dyn Bus>) -> Started {
+    start_with(bus, config())
+}
+
+fn start_with(bus: &Arc<dyn Bus>, config: AccumulateConfig) -> Started {
     let (metrics, shutdown) = (Arc::new(Metrics::new()), CancellationToken::new());
     let health = HealthTable::default().component(NAME);
     let context = Context { bus: bus.clone(), metrics: metrics.clone(), health, shutdown: shutdown.clone() };
-    let accumulate = Box::new(Accumulate::new(config(), Topics::default()).unwrap());
+    let accumulate = Box::new(Accumulate::new(config, Topics::default()).unwrap());
     (tokio::spawn(accumulate.run(context)), shutdown, metrics)
 }
 
@@ -131,4 +137,24 @@ async fn a_malformed_record_becomes_a_dead_letter_with_the_next_samples() {
     let dead = all(&*bus, Topics::default().dead_letters()).await;
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].value.as_deref(), Some(&b"\x0a\xff"[..]));
+}
+
+#[tokio::test]
+async fn series_of_a_partition_that_is_silent_for_long_end_by_the_clock() {
+    let dir = tempfile::tempdir().unwrap();
+    let bus = bus(dir.path()).await;
+    publish(&*bus, 0, 100, count("a", 1)).await;
+    let second = afflux_runtime::config::Period(Duration::from_secs(1));
+    let config = AccumulateConfig { interval: second, refresh: second, idle: second, ..config() };
+    let (task, shutdown, metrics) = start_with(&bus, config);
+    let values = |records: &[Received]| records.iter().map(|r| r.value.is_some()).collect::<Vec<_>>();
+    let mut seen = Vec::new();
+    let waited = Instant::now();
+    while seen != [true, true, false] && waited.elapsed() < Duration::from_secs(20) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        seen = values(&all(&*bus, Topics::default().series()).await);
+    }
+    assert_eq!(seen, [true, true, false], "its samples, its end and a tombstone: {}", metrics.encode());
+    shutdown.cancel();
+    task.await.unwrap().unwrap();
 }

@@ -5,18 +5,7 @@ use afflux_schemas::otlp::trace::SpanView;
 use regex::Regex;
 
 use super::{InvalidFilter, MatchType, PolicyAttribute};
-
-/// By number.
-const KINDS: [&str; 6] = [
-    "SPAN_KIND_UNSPECIFIED",
-    "SPAN_KIND_INTERNAL",
-    "SPAN_KIND_SERVER",
-    "SPAN_KIND_CLIENT",
-    "SPAN_KIND_PRODUCER",
-    "SPAN_KIND_CONSUMER",
-];
-/// By number.
-const STATUSES: [&str; 3] = ["STATUS_CODE_UNSET", "STATUS_CODE_OK", "STATUS_CODE_ERROR"];
+use crate::span_metrics::{CODES, KINDS};
 
 /// What must be true of a span.
 #[derive(Clone, Debug)]
@@ -39,7 +28,7 @@ impl Condition {
         let text = || Text::new(match_type, &attribute.value.0, &value);
         Ok(match attribute.key.as_str() {
             "kind" | "span:kind" => Self::Kind(bits(&text()?, &KINDS, &value)?),
-            "status" | "span:status" => Self::Status(bits(&text()?, &STATUSES, &value)?),
+            "status" | "span:status" => Self::Status(bits(&text()?, &CODES, &value)?),
             "name" | "span:name" => Self::Name(text()?),
             key => match (key.strip_prefix("span."), key.strip_prefix("resource.")) {
                 (Some(key), _) if !key.is_empty() => Self::Span(unquoted(key), text()?),
