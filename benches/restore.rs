@@ -94,7 +94,8 @@ async fn derive(bus: &dyn Bus, series: u64) -> Result<()> {
             metrics.iter().zip([Value::Count(105), Value::Count(45_000), histogram]).take(left.min(3) as usize)
         {
             let start_time_unix_nano = time_unix_nano - 15_000_000_000;
-            let point = Point { start_time_unix_nano, time_unix_nano, value: Some(value), exemplars: &[] };
+            let point =
+                Point { start_time_unix_nano, time_unix_nano, value: Some(value), exemplars: &[], ended_bounds: &[] };
             derived.add(&owner, metric, &labels, &point);
         }
         if set % SETS_AT_A_TIME == SETS_AT_A_TIME - 1 {

@@ -24,9 +24,9 @@ LAYERS = [
 OWNERS = {
     "rdkafka": ["afflux-bus", "afflux-tests"],
     "kube*": ["afflux-producers"],
-    "tonic": ["afflux-producers", "afflux-sinks"],
-    "axum": ["afflux-runtime", "afflux-producers"],
-    "hyper": ["afflux-runtime", "afflux-producers"],
+    "tonic": ["afflux-producers", "afflux-sinks", "afflux-tests"],
+    "axum": ["afflux-runtime", "afflux-producers", "afflux-tests"],
+    "hyper": ["afflux-runtime", "afflux-producers", "afflux-tests"],
     "parquet": ["afflux-sinks", "afflux-query"],
     "object_store": ["afflux-sinks", "afflux-query"],
     "datafusion*": ["afflux-query"],

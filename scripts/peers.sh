@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 failed=()
-for peer in kafka python node collector; do
+for peer in kafka python node collector prometheus; do
     script=tests/peers/$peer/install.sh
     if [[ ! -f $script ]]; then
         echo "$peer: there is no $script" >&2

@@ -36,6 +36,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: DeadLettersCommand,
     },
+    /// Feeds one sink again from a time on, while everything else goes on.
+    Replay(ReplayArgs),
     /// Helps to write a configuration.
     Config {
         #[command(subcommand)]
@@ -186,6 +188,21 @@ pub(crate) enum ConfigCommand {
     },
     /// Prints the JSON schema of the configuration, for editors.
     Schema,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The sink: loki, tempo or prometheus.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sink: String,
+    /// Records of then or later: so long ago, such as 2h, or a time such as 2026-01-31T12:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = dead_letters::time_ms)]
+    pub(crate) from: i64,
+    /// Records before then; without it, all that there are now.
+    #[arg(long, value_name = "TIME", value_parser = dead_letters::time_ms)]
+    pub(crate) until: Option<i64>,
+    #[command(flatten)]
+    pub(crate) place: dead_letters::Place,
 }
 
 pub(crate) mod dead_letters;

@@ -9,8 +9,12 @@ use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
 use afflux_producers::kafka::KafkaSources;
 use afflux_producers::otlp::OtlpReceiver;
+use afflux_runtime::delivery::{Backend, Delivery, Replay};
 use afflux_runtime::{Component, Role};
+use afflux_sinks::loki::{self, Loki};
 use afflux_sinks::parquet::ParquetSink;
+use afflux_sinks::prometheus::{self, PrometheusSink};
+use afflux_sinks::tempo::{self, Tempo};
 
 use crate::cli::reachable;
 use crate::config::{self, Config};
@@ -27,16 +31,39 @@ pub(crate) struct Entry {
     pub(crate) role: Role,
     /// Builds it, without I/O.
     build: fn(&Config) -> Built,
+    /// Builds it to be fed again, where that is possible.
+    replay: Option<fn(&Config) -> Replayable>,
 }
+
+/// What a constructor of replays answers.
+type Replayable = anyhow::Result<Option<Box<dyn Replay>>>;
 
 /// Every component.
 pub(crate) const COMPONENTS: &[Entry] = &[
-    Entry { name: "producers.otlp", role: Role::Producers, build: otlp },
-    Entry { name: "producers.generate", role: Role::Producers, build: generate },
-    Entry { name: "producers.kafka", role: Role::Producers, build: kafka },
-    Entry { name: "processors", role: Role::Processors, build: processors },
-    Entry { name: "processors.accumulate", role: Role::Processors, build: accumulate },
-    Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet },
+    Entry { name: "producers.otlp", role: Role::Producers, build: otlp, replay: None },
+    Entry { name: "producers.generate", role: Role::Producers, build: generate, replay: None },
+    Entry { name: "producers.kafka", role: Role::Producers, build: kafka, replay: None },
+    Entry { name: "processors", role: Role::Processors, build: processors, replay: None },
+    Entry { name: "processors.accumulate", role: Role::Processors, build: accumulate, replay: None },
+    Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet, replay: None },
+    Entry {
+        name: loki::NAME,
+        role: Role::Sinks,
+        build: |config| component(loki(config)),
+        replay: Some(|config| again(loki(config))),
+    },
+    Entry {
+        name: tempo::NAME,
+        role: Role::Sinks,
+        build: |config| component(tempo(config)),
+        replay: Some(|config| again(tempo(config))),
+    },
+    Entry {
+        name: prometheus::NAME,
+        role: Role::Sinks,
+        build: |config| component(prometheus(config)),
+        replay: Some(|config| again(prometheus(config))),
+    },
 ];
 
 fn otlp(config: &Config) -> Built {
@@ -89,6 +116,45 @@ fn accumulate(config: &Config) -> Built {
 fn parquet(config: &Config) -> Built {
     let Some(parquet) = config.sinks.parquet.on() else { return Ok(None) };
     Ok(Some(Box::new(ParquetSink::new(parquet.clone(), config.topic_names())?)))
+}
+
+fn loki(config: &Config) -> anyhow::Result<Option<Delivery<Loki>>> {
+    let Some(loki) = config.sinks.loki.on() else { return Ok(None) };
+    Ok(loki::sink(loki, &config.topic_names())?)
+}
+
+fn prometheus(config: &Config) -> anyhow::Result<Option<Delivery<PrometheusSink>>> {
+    let Some(prometheus) = config.sinks.prometheus.on() else { return Ok(None) };
+    Ok(prometheus::sink(prometheus, &config.topic_names())?)
+}
+
+fn tempo(config: &Config) -> anyhow::Result<Option<Delivery<Tempo>>> {
+    let Some(tempo) = config.sinks.tempo.on() else { return Ok(None) };
+    Ok(tempo::sink(tempo, &config.topic_names())?)
+}
+
+fn component<B: Backend>(sink: anyhow::Result<Option<Delivery<B>>>) -> Built {
+    Ok(sink?.map(|sink| Box::new(sink) as _))
+}
+
+fn again<B: Backend>(sink: anyhow::Result<Option<Delivery<B>>>) -> Replayable {
+    Ok(sink?.map(|sink| Box::new(sink) as _))
+}
+
+/// The sink of that name (`tempo`, or `sinks.tempo`), to be fed again.
+///
+/// # Errors
+/// There is none, or it is switched off.
+pub(crate) fn replay(config: &Config, sink: &str) -> Result<Box<dyn Replay>, String> {
+    let full = if sink.starts_with("sinks.") { sink.to_owned() } else { format!("sinks.{sink}") };
+    let entry = COMPONENTS.iter().find(|entry| entry.name == full);
+    let Some((name, replay)) = entry.and_then(|entry| Some((entry.name, entry.replay?))) else {
+        let known = COMPONENTS.iter().filter(|entry| entry.replay.is_some());
+        let known: Vec<_> = known.map(|entry| entry.name.trim_start_matches("sinks.")).collect();
+        return Err(format!("no sink `{sink}` can be fed again; known: {}", known.join(", ")));
+    };
+    let built = replay(config).map_err(|error| format!("{name}: {error:#}"))?;
+    built.ok_or_else(|| format!("`{name}` is switched off; configure it first"))
 }
 
 /// Which components run.
@@ -153,6 +219,7 @@ pub(crate) fn topics(config: &Config) -> Vec<TopicSpec> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SinksConfig;
 
     fn names(config: &Config, only: &[&str]) -> Vec<&'static str> {
         let only: Vec<String> = only.iter().map(|name| (*name).to_owned()).collect();
@@ -164,6 +231,10 @@ mod tests {
     fn the_table_names_components_as_they_name_themselves() {
         let mut config = Config::default();
         config.producers.generate = afflux_runtime::config::Section::default();
+        let SinksConfig { loki, tempo, prometheus, .. } = &mut config.sinks;
+        *loki = serde_json::from_str(r#"{"url": "http://a:3100"}"#).expect("valid");
+        *prometheus = serde_json::from_str(r#"{"url": "http://a:9090"}"#).expect("valid");
+        *tempo = serde_json::from_str(r#"{"endpoint": "http://a:4317"}"#).expect("valid");
         config.bus.kafka.sources =
             vec![serde_json::from_str(r#"{"name": "east", "brokers": "a:9092"}"#).expect("valid")];
         let table: Vec<_> = COMPONENTS.iter().map(|entry| entry.name).collect();
@@ -181,7 +252,7 @@ mod tests {
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

@@ -12,7 +12,10 @@ use afflux_runtime::admin::AdminConfig;
 use afflux_runtime::config::{ByteSize, Loader, Period, Section};
 use afflux_runtime::logging::LogConfig;
 use afflux_schemas::topics::{DEFAULT_PREFIX, Topics};
+use afflux_sinks::loki::LokiConfig;
 use afflux_sinks::parquet::ParquetConfig;
+use afflux_sinks::prometheus::PrometheusConfig;
+use afflux_sinks::tempo::TempoConfig;
 use anyhow::Context as _;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -140,6 +143,12 @@ pub(crate) struct ProducersConfig {
 pub(crate) struct SinksConfig {
     /// Writes Parquet files to a directory or an object store.
     pub(crate) parquet: Section<ParquetConfig>,
+    /// Sends log records to Grafana Loki; on where `url` is set.
+    pub(crate) loki: Section<LokiConfig>,
+    /// Sends spans to Tempo or to another receiver of OTLP; on where `endpoint` is set.
+    pub(crate) tempo: Section<TempoConfig>,
+    /// Sends derived series to Prometheus or to what else takes its remote write; on where `url` is set.
+    pub(crate) prometheus: Section<PrometheusConfig>,
 }
 
 impl Default for Config {

@@ -3,6 +3,7 @@
 // The command line is what this crate is for.
 #![allow(clippy::print_stdout)]
 
+mod admin;
 mod buses;
 mod cli;
 mod components;
@@ -13,6 +14,7 @@ mod generate;
 mod output;
 mod process;
 mod query;
+mod replay;
 mod status;
 mod topics;
 mod up;
@@ -49,6 +51,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => topics::topics(args).await,
         Command::DeadLetters { command } => dead_letters::dead_letters(command).await,
+        Command::Replay(args) => replay::replay(args).await,
         Command::Config { command } => config_command::config(&command),
     }
 }

@@ -7,6 +7,7 @@ use afflux_bus::{Bus, BusError, ErrorClass};
 use afflux_runtime::admin::{AdminServer, Health, HealthTable, Monitor, State};
 use afflux_runtime::config::redacted;
 use afflux_runtime::dead_letter::DeadLetters;
+use afflux_runtime::delivery::Replays;
 use afflux_runtime::{Backoff, Component, Metrics, Process, Role, logging, signals, supervise};
 use tokio_util::sync::CancellationToken;
 
@@ -67,6 +68,8 @@ pub(crate) async fn launch(
         let Some(bus) = connect(config, &bus_health, &stop).await? else { return Ok(()) };
         bus_health.set(State::Ready);
         desk.set_dead_letters(DeadLetters::new(Arc::clone(&bus), &config.topic_names()));
+        let own = config.clone();
+        desk.set_replays(Replays::new(Arc::clone(&bus), move |sink| components::replay(&own, sink)));
         let shutdown_timeout = config.shutdown_timeout.0;
         Ok(supervise(Process { bus, metrics, health, shutdown_timeout }, pipeline, stop.clone()).await?)
     };

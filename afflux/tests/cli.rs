@@ -128,6 +128,10 @@ fn configurations_in_the_documentation_are_valid() {
     for (name, text) in [
         ("processors", include_str!("../../docs/processors.md")),
         ("span-metrics", include_str!("../../docs/span-metrics.md")),
+        ("sinks", include_str!("../../docs/sinks.md")),
+        ("loki", include_str!("../../docs/loki.md")),
+        ("tempo", include_str!("../../docs/tempo.md")),
+        ("prometheus", include_str!("../../docs/prometheus.md")),
     ] {
         let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert!(!blocks.is_empty(), "{name}");

@@ -59,10 +59,21 @@ pub struct At<'a> {
     pub counted: bool,
 }
 
+/// How far a step looks ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ahead {
+    /// In time of records.
+    pub wait: Duration,
+    /// Bytes of records that wait meanwhile, for each partition; of more, the oldest go on early.
+    pub max_bytes: u64,
+}
+
 /// One processor.
 ///
-/// A step is a pure function of its input and its own state; it does no I/O. It may change an envelope, split it, keep
-/// it for later or drop it, and derive metrics. What it drops it drops by [`Next::drop`], which counts it (D7).
+/// A step is a pure function of its input and its own state; it does no I/O. It may change an envelope, split it or drop
+/// it, and derive metrics. What it drops it drops by [`Next::drop`], which counts it (D7). It keeps no envelope for
+/// later, since the position of its record is committed: what must wait waits before the chain, where a step looks
+/// [ahead](Step::ahead).
 ///
 /// State that outlives a transaction is either one that a record more or less makes no difference to, such as a cache, or
 /// windowed: kept per input partition, a function of that partition's records within [`Step::horizon`], and built up
@@ -74,6 +85,19 @@ pub trait Step: Send {
     /// How far its windowed state reaches back, in time of records; zero where it has none.
     fn horizon(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// How far it must see ahead of what it processes. Records then wait before the chain until stream time is that much
+    /// further, and pass with the stream time of their arrival; all steps have been shown by [`Step::foresee`] what came
+    /// before the record that makes them due.
+    fn ahead(&self) -> Option<Ahead> {
+        None
+    }
+
+    /// An envelope has come, as it was received, and will be processed, in the same order. It comes again where it is a
+    /// repeat. This is called where any step of the chain looks ahead.
+    fn foresee(&mut self, envelope: &Envelope, at: &At<'_>) {
+        let _ = (envelope, at);
     }
 
     /// Passes what becomes of one envelope to `next`, in order.
@@ -106,26 +130,38 @@ pub trait Step: Send {
 pub struct Next<'c> {
     rest: &'c mut [Link],
     tally: &'c mut Tally,
-    at: &'c At<'c>,
+    way: Way<'c>,
     out: &'c mut dyn FnMut(Envelope),
+}
+
+/// With what an envelope goes through the chain.
+#[derive(Clone, Copy)]
+struct Way<'c> {
+    at: &'c At<'c>,
+    early: bool,
 }
 
 impl Next<'_> {
     /// Hands an envelope on.
     pub fn pass(&mut self, envelope: Envelope) {
-        run(self.rest, envelope, self.at, self.out);
+        run(self.rest, envelope, self.way, self.out);
+    }
+
+    /// Whether the envelope comes before its time, for want of room: less has been foreseen than was asked for.
+    pub fn is_early(&self) -> bool {
+        self.way.early
     }
 
     /// Counts items that go no further, by a fixed word that says why.
     pub fn drop(&mut self, reason: &'static str, items: u64) {
-        if !self.at.repeat && items > 0 {
+        if !self.way.at.repeat && items > 0 {
             *self.tally.dropped.entry(reason).or_default() += items;
         }
     }
 
     /// Counts what happened to items that go on, by a fixed word.
     pub fn note(&mut self, outcome: &'static str, items: u64) {
-        if !self.at.repeat {
+        if !self.way.at.repeat {
             self.tally.note(outcome, items);
         }
     }
@@ -183,9 +219,25 @@ impl Chain {
         self.links.iter().map(|link| link.step.horizon()).max().unwrap_or_default()
     }
 
+    /// How far any step looks ahead.
+    pub fn ahead(&self) -> Option<Ahead> {
+        let both = |a: Ahead, b: Ahead| Ahead { wait: a.wait.max(b.wait), max_bytes: a.max_bytes.min(b.max_bytes) };
+        self.links.iter().filter_map(|link| link.step.ahead()).reduce(both)
+    }
+
+    /// See [`Step::foresee`].
+    pub fn foresee(&mut self, envelope: &Envelope, at: &At<'_>) {
+        self.links.iter_mut().for_each(|link| link.step.foresee(envelope, at));
+    }
+
     /// Passes one envelope through every step and hands what comes out to `out`.
     pub fn process(&mut self, envelope: Envelope, at: &At<'_>, out: &mut dyn FnMut(Envelope)) {
-        run(&mut self.links, envelope, at, out);
+        run(&mut self.links, envelope, Way { at, early: false }, out);
+    }
+
+    /// As [`Chain::process`], perhaps before its time: see [`Next::is_early`].
+    pub fn let_go(&mut self, envelope: Envelope, at: &At<'_>, early: bool, out: &mut dyn FnMut(Envelope)) {
+        run(&mut self.links, envelope, Way { at, early }, out);
     }
 
     /// See [`Step::assigned`].
@@ -208,12 +260,12 @@ impl Chain {
     }
 }
 
-fn run(links: &mut [Link], envelope: Envelope, at: &At<'_>, out: &mut dyn FnMut(Envelope)) {
+fn run(links: &mut [Link], envelope: Envelope, way: Way<'_>, out: &mut dyn FnMut(Envelope)) {
     match links.split_first_mut() {
         None => out(envelope),
         Some((Link { step, tally }, rest)) => {
-            tally.items += if at.repeat { 0 } else { envelope.items };
-            step.process(envelope, at, &mut Next { rest, tally, at, out });
+            tally.items += if way.at.repeat { 0 } else { envelope.items };
+            step.process(envelope, way.at, &mut Next { rest, tally, way, out });
         }
     }
 }
@@ -234,6 +286,23 @@ mod tests {
         }
     }
 
+    /// Looks ahead, and counts what it has seen so.
+    struct Looks(u64, u64);
+    impl Step for Looks {
+        fn name(&self) -> &'static str {
+            "looks"
+        }
+        fn ahead(&self) -> Option<Ahead> {
+            Some(Ahead { wait: Duration::from_secs(self.0), max_bytes: self.0 })
+        }
+        fn foresee(&mut self, envelope: &Envelope, _: &At<'_>) {
+            self.1 += envelope.items;
+        }
+        fn process(&mut self, envelope: Envelope, _: &At<'_>, next: &mut Next<'_>) {
+            next.pass(Envelope { items: self.1, ..envelope });
+        }
+    }
+
     struct DropEven;
     impl Step for DropEven {
         fn name(&self) -> &'static str {
@@ -251,10 +320,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_one_step_emits_reaches_the_next_in_order_and_is_counted_unless_it_is_a_repeat() {
-        let mut chain = Chain::new(vec![Box::new(Twice), Box::new(Twice), Box::new(DropEven)]);
-        let envelope = Envelope {
+    fn envelope() -> Envelope {
+        Envelope {
             signal: Signal::Spans,
             value: Bytes::new(),
             items: 1,
@@ -262,12 +329,30 @@ mod tests {
             timestamp_ms: 0,
             headers: Headers::new(),
             route: Route::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn all_steps_are_shown_what_comes_as_it_came_and_the_furthest_look_counts() {
+        let mut chain = Chain::new(vec![Box::new(Twice), Box::new(Looks(5, 0)), Box::new(Looks(7, 0))]);
+        assert_eq!(chain.ahead(), Some(Ahead { wait: Duration::from_secs(7), max_bytes: 5 }));
+        assert_eq!(Chain::new(vec![Box::new(Twice)]).ahead(), None);
+        let from = PartitionId::new("t", 0);
+        let at = At { from: &from, offset: 0, timestamp_ms: 0, stream_time_ms: 0, repeat: false, counted: false };
+        (0..3).for_each(|_| chain.foresee(&envelope(), &at));
+        let mut seen = Vec::new();
+        chain.process(envelope(), &at, &mut |e| seen.push(e.items));
+        assert_eq!(seen, [3, 3]);
+    }
+
+    #[test]
+    fn what_one_step_emits_reaches_the_next_in_order_and_is_counted_unless_it_is_a_repeat() {
+        let mut chain = Chain::new(vec![Box::new(Twice), Box::new(Twice), Box::new(DropEven)]);
         let from = PartitionId::new("t", 0);
         let mut seen = Vec::new();
         for repeat in [false, true] {
             let at = At { from: &from, offset: 0, timestamp_ms: 0, stream_time_ms: 0, repeat, counted: false };
-            chain.process(envelope.clone(), &at, &mut |e| seen.push(e.items));
+            chain.process(envelope(), &at, &mut |e| seen.push(e.items));
         }
         assert_eq!(chain.names(), ["twice", "twice", "drop_even"]);
         assert_eq!(chain.horizon(), Duration::from_secs(7));

@@ -177,7 +177,7 @@ impl Step for LogMetrics {
         for ((owner, event, labels, time), count) in counts {
             let time_unix_nano = time.saturating_add(self.interval_nanos);
             let value = Some(Value::Count(count));
-            let point = Point { start_time_unix_nano: time, time_unix_nano, value, exemplars: &[] };
+            let point = Point { start_time_unix_nano: time, time_unix_nano, value, exemplars: &[], ended_bounds: &[] };
             derived.add(&self.owners[owner as usize], &self.metrics[usize::from(event)], labels, &point);
         }
         let now_ms = self.now_ms;

@@ -8,12 +8,13 @@
 //! reach it. There is no state.
 //!
 //! # By what traces hold
-//! With `tail`, spans wait for others of their trace. *The time of a record* is here the stream time with which it came:
+//! With `tail`, spans wait for others of their trace: the step looks [ahead](crate::chain::Step::ahead), and records wait
+//! before the chain ([`waiting`](crate::work::Waiting)). *The time of a record* is here the stream time with which it came:
 //! its own, or a greater one if it is late. A span in a record of time *t* is decided upon when stream time reaches
 //! *t* + `wait`, by all spans of its trace that came in records of times above *t* − `wait` until then. So of a trace
 //! that came within less than `wait` all spans are decided upon alike; of one that takes longer, what lies around the
 //! spans that policies ask for is kept. Traces are looked at within one partition, where all of their spans lie, and
-//! so are rates and what is rare.
+//! so are rates and what is rare. Policies look at spans as they were received, before any step has changed them.
 //!
 //! Spans leave in the order in which they came, under the timestamp, headers and destination of their record. A policy
 //! answers with the least randomness of spans that it keeps: none for one that looks at spans, a threshold for
@@ -21,9 +22,9 @@
 //! trace state. So those of a trace that was kept for an error count once, and others of the share that was kept count for
 //! the rest.
 //!
-//! Where no more records come to a partition, stream time stands still, and spans of the last `wait` stay, while the
-//! offsets of their records are committed. They leave when the next record comes; after a restart they are read again.
-//! Nothing leaves while records are read again, so that a windowed step has to stand before this one.
+//! Where no more records come to a partition, stream time stands still, and the records of the last `wait` stay, as lag.
+//! They leave when the next record comes. None is committed before it has gone through: whatever the settings are after a
+//! restart, it is read again and decided upon by them.
 //!
 //! # Rates
 //! A trace belongs to the second of its first record in the span's window. Before the first record of a second is
@@ -38,12 +39,15 @@
 //! hundred bytes for each trace in each record, and more for names.
 //!
 //! # Horizon
-//! Say that a span in a record of time *t* is due, or decided upon early, at a record before which stream time is *s*;
-//! then *t* > *s* − `wait`. What is known of its trace, and how many traces share its names, comes from records of times
-//! above *t* − `wait`, less those that too many bytes followed, which are counted from there on: from times above
-//! *s* − 2 `wait`. The second of a rate begins less than a second before the first of those; its traces are chosen from
-//! what came from its first record on until that is decided upon, which is due to time and to bytes after it. So nothing
-//! decides that is older than twice `wait` and, with rates, a second.
+//! Say that a record of time *t* is at the committed position or behind it. Which record lets it go depends on what lies
+//! from it on. What is known of its traces then, and how many traces share their names, comes from records of times above
+//! *t* − `wait`, less those that too many bytes followed, which are counted from there on. The second of a rate begins less
+//! than a second before the first of those; its traces are chosen from what came from its first record on until that is
+//! decided upon, which is due to time and to bytes after it. So nothing decides that is older than *t* less `wait` and, with
+//! rates, a second. The last record before the position has no greater time than *t*, and from it the way back is measured.
+//!
+//! Where a record below the position is decided upon again, it may be with less; nothing comes of that but the choice of a
+//! second that is older than all that counts. A windowed step behind this one would need more, and is refused.
 //!
 //! That times are stream times and not those that records say makes no difference to what is read again. A record that
 //! came with a stream time above *T* came with or behind a record that says so; repeats begin no later than with that
@@ -59,6 +63,7 @@ mod seconds;
 mod select;
 mod window;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +79,7 @@ use self::policy::{KINDS, Policies};
 use self::probability::Probability;
 use self::select::select;
 use self::window::{Decided, Window};
-use crate::chain::{At, Envelope, Next, Step};
-use crate::window::Replay;
+use crate::chain::{Ahead, At, Envelope, Next, Step};
 
 /// The step's name.
 pub const NAME: &str = "sample";
@@ -87,7 +91,13 @@ pub struct Sample {
 
 enum Way {
     AtOnce(Probability),
-    Tail(Box<Replay<Window>>),
+    Tail(Tail),
+}
+
+/// Sampling by what traces hold.
+struct Tail {
+    policies: Arc<Policies>,
+    partitions: BTreeMap<PartitionId, Window>,
 }
 
 impl Sample {
@@ -103,9 +113,7 @@ impl Sample {
             return Err(InvalidSample::Beside);
         }
         let policies = Arc::new(Policies::new(tail)?);
-        let horizon = policies.horizon();
-        let replay = Replay::new(horizon, move || Window::new(Arc::clone(&policies)));
-        Ok(Self { way: Way::Tail(Box::new(replay)) })
+        Ok(Self { way: Way::Tail(Tail { policies, partitions: BTreeMap::new() }) })
     }
 }
 
@@ -117,7 +125,26 @@ impl Step for Sample {
     fn horizon(&self) -> Duration {
         match &self.way {
             Way::AtOnce(_) => Duration::ZERO,
-            Way::Tail(replay) => replay.rewind(),
+            Way::Tail(tail) => tail.policies.horizon(),
+        }
+    }
+
+    fn ahead(&self) -> Option<Ahead> {
+        match &self.way {
+            Way::AtOnce(_) => None,
+            Way::Tail(Tail { policies, .. }) => Some(Ahead {
+                wait: Duration::from_millis(policies.wait_ms.unsigned_abs()),
+                max_bytes: policies.max_bytes,
+            }),
+        }
+    }
+
+    fn foresee(&mut self, envelope: &Envelope, at: &At<'_>) {
+        if let Way::Tail(tail) = &mut self.way
+            && envelope.signal == Signal::Spans
+            && let Some(window) = tail.partitions.get_mut(at.from)
+        {
+            window.foresee(envelope, at);
         }
     }
 
@@ -132,36 +159,36 @@ impl Step for Sample {
                     next.pass(Envelope { value, items: selected.kept, ..envelope });
                 }
             }
-            Way::Tail(replay) => {
-                // No record is late: what counts is when it came.
-                let at = At { timestamp_ms: at.stream_time_ms, ..*at };
-                replay.item(&at, &envelope, &mut |decided| settle(decided, next));
-            }
+            Way::Tail(tail) => match tail.partitions.get_mut(at.from) {
+                Some(window) => settle(window.decide(envelope, at, next.is_early()), next),
+                // Of a partition that is not assigned nothing comes.
+                None => next.pass(envelope),
+            },
         }
     }
 
     fn assigned(&mut self, partition: &PartitionId) {
-        if let Way::Tail(replay) = &mut self.way {
-            replay.assigned(partition);
+        if let Way::Tail(Tail { policies, partitions }) = &mut self.way {
+            partitions.insert(partition.clone(), Window::new(Arc::clone(policies)));
         }
     }
 
     fn revoked(&mut self, partition: &PartitionId) {
-        if let Way::Tail(replay) = &mut self.way {
-            replay.revoked(partition);
+        if let Way::Tail(tail) = &mut self.way {
+            tail.partitions.remove(partition);
         }
     }
 }
 
 /// Hands on what was kept, and counts it.
 fn settle(decided: Decided, next: &mut Next<'_>) {
-    let Decided { envelope, kept, without_trace, dropped, early } = decided;
+    let Decided { envelope, kept, without_trace, dropped } = decided;
     next.drop("sampled_out", dropped);
     for (word, spans) in KINDS.into_iter().zip(kept) {
         next.note(word, spans);
     }
     next.note("kept_without_trace_id", without_trace);
-    if early {
+    if next.is_early() {
         next.note("decided_early", kept.iter().sum::<u64>() + dropped);
     }
     if let Some(envelope) = envelope {

@@ -277,8 +277,13 @@ impl Step for SpanMetrics {
             let mut place = derived.of(owner, &entry.labels, entry.hash);
             let mut add = |metric: &Option<_>, value, exemplars| {
                 if let Some(metric) = metric {
-                    let point =
-                        Point { start_time_unix_nano: slot.time, time_unix_nano, value: Some(value), exemplars };
+                    let point = Point {
+                        start_time_unix_nano: slot.time,
+                        time_unix_nano,
+                        value: Some(value),
+                        exemplars,
+                        ended_bounds: &[],
+                    };
                     place.add(metric, &point);
                 }
             };
@@ -311,8 +316,13 @@ impl SpanMetrics {
         for facts in self.resources.all.iter_mut().filter(|facts| facts.seen > 0) {
             let time_unix_nano = std::mem::take(&mut facts.seen).saturating_add(self.plan.interval_nanos);
             let Some(labels) = &facts.target else { continue };
-            let point =
-                Point { start_time_unix_nano: 0, time_unix_nano, value: Some(Value::Number(1.0)), exemplars: &[] };
+            let point = Point {
+                start_time_unix_nano: 0,
+                time_unix_nano,
+                value: Some(Value::Number(1.0)),
+                exemplars: &[],
+                ended_bounds: &[],
+            };
             derived.add(&self.series.owners[facts.owner as usize], metric, labels, &point);
         }
     }

@@ -216,7 +216,8 @@ impl Running {
         }
     }
 
-    /// Processes what is already on the bus, so that a clean stop leaves nothing half-way.
+    /// Processes what is already on the bus, so that a clean stop leaves nothing half-way. What waits for records that have
+    /// not come is left, and read again.
     async fn drain(&mut self) -> Result<(), BusError> {
         let limit = Instant::now() + DRAIN_LIMIT;
         while Instant::now() < limit {

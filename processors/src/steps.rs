@@ -22,10 +22,10 @@ pub enum InvalidChain {
         /// The step's name.
         step: &'static str,
     },
-    /// A step that needs all spans behind one that keeps those of certain traces.
+    /// A windowed step behind one whose decisions on what is read again may be others.
     #[error(
-        "`processors.chain.spans.{at}` is `{step}`, which stands behind `sample` with `tail`: it would count the traces that \
-         are kept and not those that there were; put it before `sample`"
+        "`processors.chain.spans.{at}` is `{step}`, which stands behind `sample` with `tail`: it could not tell after a \
+         restart which requests it has counted; put it before `sample`"
     )]
     BehindTail {
         /// Position in the list, from 0.
@@ -96,14 +96,14 @@ pub fn chains(config: &ProcessorsConfig) -> Result<Chains, InvalidChain> {
     Ok(Chains { spans: Chain::new(spans), logs: Chain::new(logs), objects: enriches.then_some(objects) })
 }
 
-/// What `sample` keeps by what traces hold stands for nothing but itself; and it comes from there later than it was read, so
-/// that a windowed step could not find back to its state after a restart.
+/// Behind `sample` with `tail`, a windowed step could not find back to its state after a restart: of the records that are read
+/// again, the first ones are decided upon with less than was known of them; and where a partition's spans are all left out, the
+/// step does not learn that time goes by.
 fn behind_tail(config: &ProcessorsConfig) -> Result<(), InvalidChain> {
     let place = |step| config.chain.spans.iter().position(|known| *known == step);
     let Some(sample) = place(SpanStep::Sample).filter(|_| config.sample.tail.is_some()) else { return Ok(()) };
-    let counting = [(SpanStep::SpanMetrics, span_metrics::NAME), (SpanStep::ServiceGraph, service_graph::NAME)];
-    let behind = counting.into_iter().find_map(|(step, name)| Some((place(step).filter(|at| *at > sample)?, name)));
-    behind.map_or(Ok(()), |(at, step)| Err(InvalidChain::BehindTail { at, step }))
+    let behind = place(SpanStep::ServiceGraph).filter(|at| *at > sample);
+    behind.map_or(Ok(()), |at| Err(InvalidChain::BehindTail { at, step: service_graph::NAME }))
 }
 
 /// Whoever says how a step is to work expects it to: above all where it is to make something unreadable.
@@ -170,7 +170,7 @@ mod tests {
             (r#"{"chain": {"spans": ["sample", "service_graph"]}}"#, ""),
             (
                 r#"{"chain": {"spans": ["sample", "span_metrics"]}, "sample": {"tail": {"policies": [{"error": {}}]}}}"#,
-                "`processors.chain.spans.1` is `span_metrics`, which stands behind `sample`",
+                "",
             ),
             (
                 r#"{"attributes": {"redact": {"patterns": [{"name": "email"}]}}}"#,

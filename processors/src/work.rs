@@ -1,6 +1,6 @@
 //! The pure part of the stage: records in, one transaction's outputs and offsets out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afflux_bus::{Generation, Offset, PartitionId, Received, Record};
@@ -10,64 +10,27 @@ use afflux_runtime::{Metrics, Signal};
 use afflux_schemas::encoding::Encoding;
 use afflux_schemas::topics::{HEADER_ATTEMPTS, HEADER_ENCODING};
 
-use crate::chain::{self, At, Chain};
+use crate::chain::{self, Chain};
 use crate::derive::Derived;
 use crate::enrich::gate::Gate;
 use crate::intake::{self, Leftover, Refused, Source};
 use crate::merge::{Merger, Output};
 use crate::stage::NAME;
 
+mod batch;
 mod opened;
+mod waiting;
 
+pub(crate) use batch::Batch;
 pub(crate) use opened::Opened;
+pub(crate) use waiting::{Through, Waiting};
+
+use batch::{Dead, Tally};
 
 /// Reason of a dead letter that is larger than the bus allows.
 const TOO_LARGE: &str = "too_large";
 /// Reason for passing over a replay that another component asked for.
 const FOR_ANOTHER: &str = "replay_of_another";
-
-/// One transaction.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    outputs: Vec<Output>,
-    /// Derived from records of any of the input partitions.
-    metrics: Vec<Record>,
-    dead: Dead,
-    pub(crate) offsets: Vec<Offset>,
-    tallies: [Tally; 2],
-    /// What went through each step, per signal.
-    steps: [Vec<(&'static str, chain::Tally)>; 2],
-    passed_over: u64,
-}
-
-/// Dead letters, each with its reason. They count once they are committed.
-type Dead = Vec<(Record, &'static str)>;
-
-impl Batch {
-    /// What is written.
-    pub(crate) fn records(&self) -> Vec<Record> {
-        let outputs = self.outputs.iter().map(|output| &output.record).chain(&self.metrics);
-        outputs.chain(self.dead.iter().map(|(letter, _)| letter)).cloned().collect()
-    }
-
-    /// The input partitions that the outputs to a partition were made of.
-    pub(crate) fn sources_of(&self, to: &PartitionId) -> BTreeSet<PartitionId> {
-        let outputs = self.outputs.iter().filter(|output| output.record.to == *to);
-        let outputs = outputs.filter_map(|output| output.origin().map(|(partition, _)| partition.clone()));
-        let dead = self.dead.iter().filter(|(letter, _)| letter.to == *to);
-        if self.metrics.iter().any(|record| record.to == *to) {
-            return self.offsets.iter().map(|offset| offset.partition.clone()).collect();
-        }
-        outputs.chain(dead.filter_map(|(letter, _)| dead_letter::source(&letter.headers))).collect()
-    }
-}
-
-/// What a transaction settles, per signal.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    items: u64,
-    bytes: u64,
-}
 
 /// The way of one signal through the stage.
 pub(crate) struct Path {
@@ -113,6 +76,8 @@ pub(crate) struct Work {
     merger: Merger,
     derived: Derived,
     gate: Option<Gate<Opened>>,
+    /// Behind the gate, for each path whose steps look ahead.
+    waiting: [Option<Waiting>; 2],
     dead: Dead,
     inputs: BTreeMap<PartitionId, Input>,
     next: BTreeMap<PartitionId, Settles>,
@@ -131,6 +96,7 @@ impl Work {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (inputs, next) = (BTreeMap::new(), BTreeMap::new());
+        let waiting = paths.each_ref().map(|path| path.chain.ahead().map(Waiting::new));
         let (dead, tallies, passed_over) = (Vec::new(), Default::default(), 0);
         Self {
             sources,
@@ -141,6 +107,7 @@ impl Work {
             merger,
             derived,
             gate: None,
+            waiting,
             dead,
             inputs,
             next,
@@ -163,6 +130,7 @@ impl Work {
     /// A partition has come, again perhaps.
     pub(crate) fn assigned(&mut self, partition: &PartitionId, position: u64) {
         self.inputs.insert(partition.clone(), Input { position, stream_time_ms: None });
+        self.waiting.iter_mut().flatten().for_each(|waiting| waiting.forget(partition));
         self.paths.iter_mut().for_each(|path| path.chain.assigned(partition));
     }
 
@@ -170,6 +138,7 @@ impl Work {
     pub(crate) fn revoked(&mut self, partition: &PartitionId) {
         self.inputs.remove(partition);
         self.gate.iter_mut().for_each(|gate| gate.revoked(partition));
+        self.waiting.iter_mut().flatten().for_each(|waiting| waiting.forget(partition));
         self.paths.iter_mut().for_each(|path| path.chain.revoked(partition));
     }
 
@@ -178,7 +147,7 @@ impl Work {
         self.tallies.iter().map(|t| t.bytes).sum()
     }
 
-    /// Takes in one record: processes it, or keeps it at the gate. A refused one becomes a dead letter within the
+    /// Takes in one record: processes it, or keeps it before the chain. A refused one becomes a dead letter within the
     /// transaction that settles it (D7).
     pub(crate) fn take(&mut self, record: Received) {
         let Some(at) = self.sources.iter().rposition(|source| source.is_of(&record.from.topic)) else {
@@ -196,19 +165,19 @@ impl Work {
         if repeat && self.paths[path].chain.horizon().is_zero() {
             return;
         }
-        let opened = self.open(record, at, path, (time_ms, stream_time_ms));
+        let opened = self.open(record, at, path, (time_ms, stream_time_ms), repeat);
         let partition = opened.from.clone();
         match &mut self.gate {
             Some(gate) if !repeat => {
                 gate.push(&partition, opened, stream_time_ms);
                 self.release_from(&partition);
             }
-            _ => self.process(opened, repeat),
+            _ => self.arrive(opened),
         }
     }
 
-    fn open(&self, record: Received, source: usize, path: usize, times: (i64, i64)) -> Opened {
-        let mut opened = Opened::new(&record, path, times);
+    fn open(&self, record: Received, source: usize, path: usize, times: (i64, i64), repeat: bool) -> Opened {
+        let mut opened = Opened::new(&record, path, times, repeat);
         if dead_letter::is_for_another(&record.headers, NAME) {
             opened.passed_over = dead_letter::items(&record.headers);
             return opened;
@@ -224,7 +193,7 @@ impl Work {
         opened
     }
 
-    /// Whether anything waits at the gate.
+    /// Whether anything waits at the gate. What waits behind it waits for records and not for the clock.
     pub(crate) fn is_waiting(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| !gate.is_empty())
     }
@@ -243,29 +212,19 @@ impl Work {
     fn release_from(&mut self, partition: &PartitionId) {
         let now_ms = self.inputs.get(partition).and_then(|input| input.stream_time_ms).unwrap_or_default();
         while let Some(opened) = self.gate.as_mut().and_then(|gate| gate.pop(partition, now_ms)) {
-            self.process(opened, false);
+            self.arrive(opened);
         }
     }
 
-    fn process(&mut self, opened: Opened, repeat: bool) {
-        let Path { chain, .. } = &mut self.paths[opened.path];
-        let (merger, tally) = (&mut self.merger, &mut self.tallies[opened.path]);
-        let Opened { from, generation, offset, timestamp_ms, stream_time_ms, counted, envelopes, .. } = opened;
-        let from = &from;
-        let at = At { from, offset, timestamp_ms, stream_time_ms, repeat, counted };
-        if repeat {
-            envelopes.into_iter().for_each(|envelope| chain.process(envelope, &at, &mut |_| {}));
-            return;
-        }
-        tally.bytes += opened.bytes as u64;
-        for envelope in envelopes {
-            tally.items += envelope.items;
-            chain.process(envelope, &at, &mut |out| merger.push(out, from));
-        }
-        self.passed_over += opened.passed_over;
-        self.settle(from, generation, offset, timestamp_ms);
-        if let Some((record, refused)) = opened.refused {
-            self.refuse(&record, &refused);
+    /// A record comes to its chain, or to what waits before it.
+    fn arrive(&mut self, opened: Opened) {
+        let path = opened.path;
+        match self.waiting[path].take() {
+            Some(mut waiting) => {
+                waiting.arrive(opened, self);
+                self.waiting[path] = Some(waiting);
+            }
+            None => self.process(opened, false),
         }
     }
 
@@ -374,6 +333,34 @@ impl Work {
     /// Counts an attempt that failed.
     pub(crate) fn retried(&self) {
         self.metrics.retries.get_or_create(&ReasonLabels { component: NAME, reason: "bus" }).inc();
+    }
+}
+
+impl Through for Work {
+    fn foresee(&mut self, opened: &Opened) {
+        let (chain, at) = (&mut self.paths[opened.path].chain, opened.at());
+        opened.envelopes.iter().for_each(|envelope| chain.foresee(envelope, &at));
+    }
+
+    fn process(&mut self, mut opened: Opened, early: bool) {
+        let Path { chain, .. } = &mut self.paths[opened.path];
+        let (merger, tally) = (&mut self.merger, &mut self.tallies[opened.path]);
+        let envelopes = std::mem::take(&mut opened.envelopes);
+        let at = opened.at();
+        if opened.repeat {
+            envelopes.into_iter().for_each(|envelope| chain.let_go(envelope, &at, early, &mut |_| {}));
+            return;
+        }
+        tally.bytes += opened.bytes as u64;
+        for envelope in envelopes {
+            tally.items += envelope.items;
+            chain.let_go(envelope, &at, early, &mut |out| merger.push(out, &opened.from));
+        }
+        self.passed_over += opened.passed_over;
+        self.settle(&opened.from, opened.generation, opened.offset, opened.timestamp_ms);
+        if let Some((record, refused)) = opened.refused {
+            self.refuse(&record, &refused);
+        }
     }
 }
 

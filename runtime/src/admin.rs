@@ -3,6 +3,7 @@
 
 mod dead_letters;
 mod health;
+mod replay;
 mod server;
 mod status;
 

@@ -7,12 +7,14 @@ pub mod budget;
 pub mod component;
 pub mod config;
 pub mod dead_letter;
+pub mod delivery;
 pub mod lag;
 pub mod logging;
 mod metered;
 pub mod metrics;
 pub mod signals;
 pub mod supervise;
+pub mod waits;
 
 pub use backoff::Backoff;
 pub use budget::{Budget, Permit};

@@ -1,5 +1,6 @@
 //! Every metric of the process, in one table.
 
+mod ages;
 pub mod reference;
 mod samples;
 
@@ -15,6 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::metered::Watch;
 
+pub use ages::Ages;
 pub use reference::Described;
 pub use samples::Sample;
 
@@ -198,6 +200,14 @@ metrics! {
     source_up: Family<SourceLabels, Gauge> = "source_up",
     /// Records of another Kafka cluster not yet copied.
     source_lag_records: Family<SourceLabels, Gauge> = "source_lag_records",
+    /// Age of records, by their own time, when a backend acknowledged them.
+    delivery_age_seconds: Family<ComponentLabels, Ages> = "delivery_age_seconds",
+    /// Freshness: the age of the newest record that a backend has acknowledged.
+    freshness_seconds: Family<ComponentLabels, Gauge<f64, AtomicU64>> = "freshness_seconds",
+    /// Items that a sink changed to fit the limits of its backend, by the change.
+    changed_items: Family<ReasonLabels, Counter> = "changed_items",
+    /// Whether a backend refuses whatever it is sent, by reason: 1, or 0.
+    blocked: Family<ReasonLabels, Gauge> = "blocked",
     /// Bytes in flight within a component's budget.
     in_flight_bytes: Family<ComponentLabels, Gauge> = "in_flight_bytes",
     /// Files that a sink completed.

@@ -2,4 +2,8 @@
 //!
 //! Each sink is a component with a consumer group of its own, so a slow backend delays nobody else.
 
+pub mod http;
+pub mod loki;
 pub mod parquet;
+pub mod prometheus;
+pub mod tempo;

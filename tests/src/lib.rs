@@ -4,13 +4,18 @@
 pub mod afflux;
 pub mod collector;
 pub mod derived;
+pub mod forward_proxy;
 pub mod kafka;
 pub mod load;
+pub mod loki;
 pub mod mirror_maker;
 pub mod node;
 pub mod numbered;
+pub mod oauth;
+pub mod prometheus;
 pub mod proxy;
 pub mod python;
 pub mod s3;
+pub mod tempo;
 pub mod topic;
 mod watchdog;

@@ -116,7 +116,7 @@ pub(crate) struct ResolveArgs {
 }
 
 /// A time in milliseconds since the Unix epoch: so long ago, or as RFC 3339 writes it.
-fn time_ms(text: &str) -> Result<i64, String> {
+pub(crate) fn time_ms(text: &str) -> Result<i64, String> {
     let time = match humantime::parse_rfc3339_weak(text) {
         Ok(time) => Some(time),
         Err(_) => humantime::parse_duration(text).ok().and_then(|ago| SystemTime::now().checked_sub(ago)),

@@ -1,21 +1,17 @@
 //! The way to the dead letters: the bus itself, or the admin port of the process that owns it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use afflux_bus::Bus;
 use afflux_runtime::dead_letter::{Act, DeadLetters, Entry, LetterId, Selection, Shown};
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::sync::mpsc;
 
 use crate::cli::dead_letters::Place;
 use crate::cli::{admin_url, reachable};
 use crate::config::{self, BusKind};
 use crate::process::start_logging;
-use crate::{buses, output};
-
-const CONNECT: Duration = Duration::from_secs(5);
-const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
+use crate::{admin, buses};
 
 /// Where the dead letters are.
 pub(super) enum Desk {
@@ -33,7 +29,7 @@ pub(super) enum Entries {
 
 impl Desk {
     pub(super) async fn open(place: &Place) -> anyhow::Result<Self> {
-        let Some(file) = &place.config else { return Self::admin(place.admin.as_deref().unwrap_or(DEFAULT_ADMIN)) };
+        let Some(file) = &place.config else { return Self::admin(place.admin.as_deref().unwrap_or(admin::DEFAULT)) };
         let config = config::load(file)?;
         if config.bus.kind == BusKind::Local {
             return Self::admin(&reachable(config.admin.listen).to_string());
@@ -46,9 +42,7 @@ impl Desk {
     }
 
     fn admin(address: &str) -> anyhow::Result<Self> {
-        // A proxy cannot know a loopback address.
-        let client = reqwest::Client::builder().no_proxy().connect_timeout(CONNECT).build()?;
-        Ok(Self::Admin(client, format!("{}/dead-letters", admin_url(address))))
+        Ok(Self::Admin(admin::client()?, format!("{}/dead-letters", admin_url(address))))
     }
 
     /// Lists where there is nothing to do.
@@ -64,7 +58,7 @@ impl Desk {
         };
         let body = serde_json::to_vec(&selection)?;
         let request = client.post(format!("{url}/{path}")).header("content-type", "application/json").body(body);
-        Ok(Entries::Admin(answered(request, url).await?, Vec::new()))
+        Ok(Entries::Admin(admin::answered(request, url).await?, Vec::new()))
     }
 
     pub(super) async fn show(&self, id: LetterId) -> anyhow::Result<Option<Shown>> {
@@ -72,11 +66,11 @@ impl Desk {
             Self::Bus(_, desk) => return Ok(desk.show(id).await?),
             Self::Admin(client, url) => (client, url),
         };
-        let answer = client.get(format!("{url}/{id}")).send().await.with_context(|| away(url))?;
+        let answer = client.get(format!("{url}/{id}")).send().await.with_context(|| admin::away(url))?;
         if answer.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let answer = checked(answer, url).await?;
+        let answer = admin::checked(answer, url).await?;
         Ok(Some(answer.json().await.with_context(|| format!("{url} answers something else"))?))
     }
 
@@ -105,23 +99,4 @@ impl Entries {
             }
         }
     }
-}
-
-async fn answered(request: reqwest::RequestBuilder, url: &str) -> anyhow::Result<reqwest::Response> {
-    checked(request.send().await.with_context(|| away(url))?, url).await
-}
-
-fn away(url: &str) -> String {
-    format!("no instance answers at {url}; is it running, and is this its `admin.listen`? See --admin and -c")
-}
-
-async fn checked(answer: reqwest::Response, url: &str) -> anyhow::Result<reqwest::Response> {
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    if status == reqwest::StatusCode::NOT_FOUND {
-        return Err(output::Misuse(format!("{url} is unknown there; is this the admin port of an instance?")).into());
-    }
-    bail!("{url} answers {status}: {}", answer.text().await.unwrap_or_default().trim());
 }

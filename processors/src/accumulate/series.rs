@@ -118,29 +118,45 @@ impl Total {
     }
 }
 
-/// A sample: when, and what the series had come to then; `None` where it ends.
-pub(super) type Sample<'t> = (i64, Option<&'t Total>, &'t [Exemplar]);
+/// What a series has come to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reading<'t> {
+    /// This.
+    Total(&'t Total),
+    /// Its end, after this.
+    End(&'t Total),
+}
+
+/// A sample: when, and what the series had come to then.
+pub(super) type Sample<'t> = (i64, Reading<'t>, &'t [Exemplar]);
 
 /// The value of a series' record: its samples, oldest first. `start_ms` is since when it counts.
 pub(super) fn record_value(identity: &Identity<'_>, start_ms: i64, samples: &[Sample<'_>]) -> Vec<u8> {
     let unit = known_unit(identity.unit);
     let mut draft = Draft::new(identity.metric, unit, identity.kind);
     let labels = Labels::from_bytes(identity.labels);
-    for &(time_ms, total, exemplars) in samples {
-        let dense;
-        let value = match total {
-            None => None,
-            Some(Total::Count(count)) => Some(Value::Count(*count)),
-            Some(Total::Number(number)) => Some(Value::Number(*number)),
-            Some(Total::Histogram { sum, bounds, counts }) => Some(Value::Histogram { sum: *sum, bounds, counts }),
-            Some(Total::Exponential { sum, buckets }) => {
+    for &(time_ms, reading, exemplars) in samples {
+        let (dense, mut ended_bounds);
+        ended_bounds = &[][..];
+        let value = match reading {
+            Reading::End(Total::Histogram { bounds, .. }) => {
+                ended_bounds = bounds;
+                None
+            }
+            Reading::End(_) => None,
+            Reading::Total(Total::Count(count)) => Some(Value::Count(*count)),
+            Reading::Total(Total::Number(number)) => Some(Value::Number(*number)),
+            Reading::Total(Total::Histogram { sum, bounds, counts }) => {
+                Some(Value::Histogram { sum: *sum, bounds, counts })
+            }
+            Reading::Total(Total::Exponential { sum, buckets }) => {
                 dense = buckets.dense();
                 let (scale, zero_count) = (buckets.scale, buckets.zero_count);
                 Some(Value::Exponential { sum: *sum, scale, zero_count, offset: dense.0, counts: &dense.1 })
             }
         };
         let (start_time_unix_nano, time_unix_nano) = (nanos(start_ms), nanos(time_ms));
-        draft.add(&labels, &Point { start_time_unix_nano, time_unix_nano, value, exemplars });
+        draft.add(&labels, &Point { start_time_unix_nano, time_unix_nano, value, exemplars, ended_bounds });
     }
     request(&resource(identity.cluster), SCOPE, &[draft])
 }

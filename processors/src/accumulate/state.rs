@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 
 use super::config::AccumulateConfig;
-use super::series::{Identity, Total, record_value};
+use super::series::{Identity, Reading, Total, record_value};
 
 /// A record of the series' topic: its key, and its value or none, which ends the series.
 pub(super) type Write = (Bytes, Option<Bytes>);
@@ -222,7 +222,7 @@ impl Entry {
     fn end(self, key: Bytes, time_ms: i64, writes: &mut Vec<Write>) {
         if let Some(identity) = Identity::read(&key) {
             // A series that comes again begins at this time at the earliest.
-            let end = [(time_ms - 1, None, &[][..])];
+            let end = [(time_ms - 1, Reading::End(&self.total), &[][..])];
             writes.push((key.clone(), Some(record_value(&identity, self.start_ms, &end).into())));
         }
         writes.push((key, None));
@@ -239,8 +239,9 @@ impl Entry {
         self.sampled_ms = Some(time_ms);
         self.changed = false;
         let exemplars = std::mem::take(&mut self.exemplars);
-        let zero = zero.as_ref().map(|zero| (self.start_ms, Some(zero), &[][..]));
-        let samples: Vec<_> = zero.into_iter().chain([(time_ms, Some(&self.total), &exemplars[..])]).collect();
+        let zero = zero.as_ref().map(|zero| (self.start_ms, Reading::Total(zero), &[][..]));
+        let samples: Vec<_> =
+            zero.into_iter().chain([(time_ms, Reading::Total(&self.total), &exemplars[..])]).collect();
         let Some(identity) = Identity::read(key) else { return Bytes::new() };
         record_value(&identity, self.start_ms, &samples).into()
     }

@@ -19,7 +19,13 @@ fn state() -> State {
 fn delta(kind: Kind, service: &str, value: Value<'_>) -> Vec<u8> {
     let exemplars = [Exemplar { time_unix_nano: 1, value: 0.5, trace_id: [7; 16], span_id: [7; 8] }];
     let mut draft = Draft::new(&format!("{kind:?}"), "", kind);
-    let point = Point { start_time_unix_nano: 0, time_unix_nano: 1, value: Some(value), exemplars: &exemplars };
+    let point = Point {
+        start_time_unix_nano: 0,
+        time_unix_nano: 1,
+        value: Some(value),
+        exemplars: &exemplars,
+        ended_bounds: &[],
+    };
     draft.add(&Labels::new([("service", service)]), &point);
     afflux_schemas::otlp::metrics::request(&[], "test", &[draft])
 }
@@ -164,6 +170,7 @@ fn exemplars_come_with_the_next_sample_one_for_each_bucket() {
             time_unix_nano: 1,
             value: Some(Value::Histogram { sum: 1.0, bounds: &[0.1], counts: &[1, 2] }),
             exemplars: &[],
+            ended_bounds: &[],
         };
         let mut draft = Draft::new(&format!("{classic:?}"), "", classic);
         draft.add(&Labels::new([("service", "a")]), &quiet);
@@ -205,6 +212,18 @@ fn what_has_been_silent_for_long_ends_by_the_clock_and_begins_again_with_zero() 
     assert_eq!(state.len(), 0);
     add(&mut state, 2_001, &count("a", 4));
     assert_eq!(told(&state.sample()), ["a 1995001 0", "a 2010000 4"]);
+}
+
+#[test]
+fn the_end_of_a_histogram_says_its_bounds() {
+    let mut state = state();
+    let histogram = Value::Histogram { sum: 0.5, bounds: &[0.1, 0.2], counts: &[1, 2, 0] };
+    add(&mut state, 100, &delta(Kind::Histogram(Temporality::Delta), "h", histogram));
+    state.sample();
+    let (_, end) = state.end_all(2_000_000).remove(0);
+    let mut seen = Vec::new();
+    read(&end.unwrap(), |_, point| seen.push((point.value.is_none(), point.ended_bounds.to_vec()))).unwrap();
+    assert_eq!(seen, [(true, vec![0.1, 0.2])]);
 }
 
 #[test]

@@ -13,7 +13,13 @@ fn owner(cluster: &str) -> Owner {
 }
 
 fn point(count: u64) -> Point<'static> {
-    Point { start_time_unix_nano: 1, time_unix_nano: 2, value: Some(Value::Count(count)), exemplars: &[] }
+    Point {
+        start_time_unix_nano: 1,
+        time_unix_nano: 2,
+        value: Some(Value::Count(count)),
+        exemplars: &[],
+        ended_bounds: &[],
+    }
 }
 
 #[test]

@@ -41,10 +41,10 @@ impl Default for ProbabilityConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct TailConfig {
     /// How long spans wait for others of their trace, by the timestamps of records; 1s at least. Of traces that last
-    /// longer, what lies around the spans that policies ask for is kept. After each assignment, spans of a little over
-    /// twice this time are read again.
+    /// longer, what lies around the spans that policies ask for is kept. What waits is lag. After each assignment, spans of
+    /// a little over twice this time are read again.
     pub decision_wait: Period,
-    /// Bytes of spans that wait, for each partition. If there are more, the oldest are decided upon earlier.
+    /// Bytes of records that wait, for each partition. If there are more, the oldest are decided upon earlier.
     pub max_bytes: ByteSize,
     /// One of them is enough.
     pub policies: Vec<PolicyConfig>,

@@ -120,10 +120,10 @@ impl Policies {
         }
     }
 
-    /// How far back a decision reaches.
+    /// How far back from its record a decision reaches.
     pub(super) fn horizon(&self) -> Duration {
         let second = if self.rates.is_empty() { 0 } else { 1000 };
-        Duration::from_millis(self.wait_ms.saturating_mul(2).saturating_add(second).unsigned_abs())
+        Duration::from_millis(self.wait_ms.saturating_add(second).unsigned_abs())
     }
 
     /// Conditions that hold for all spans of a resource, as bits.

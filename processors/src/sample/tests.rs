@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use afflux_bus::Headers;
+use afflux_bus::{Generation, Headers, Received};
 use afflux_runtime::config::load;
 use bytes::Bytes;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
@@ -12,6 +12,7 @@ use prost::Message;
 use super::*;
 use crate::chain::{Chain, Route, Tally};
 use crate::derive::Derived;
+use crate::work::{Opened, Through, Waiting};
 
 mod config;
 mod probability;
@@ -84,12 +85,39 @@ fn config(yaml: &str) -> SampleConfig {
     load("test", yaml, []).unwrap()
 }
 
-/// The step, a partition that is assigned to it, and what came out.
+/// The step with what waits before it, a partition that is assigned to it, and what came out.
 struct Run {
-    chain: Chain,
+    step: Alone,
+    waiting: Option<Waiting>,
     from: PartitionId,
     stream_time_ms: i64,
+}
+
+/// The step alone in its chain.
+struct Alone {
+    chain: Chain,
     out: Vec<Envelope>,
+    /// What came out of repeats, which the stage throws away.
+    repeated: Vec<Envelope>,
+    /// Behind the last record that has gone through and is no repeat.
+    settled: Option<u64>,
+}
+
+impl Through for Alone {
+    fn foresee(&mut self, opened: &Opened) {
+        opened.envelopes.iter().for_each(|envelope| self.chain.foresee(envelope, &opened.at()));
+    }
+
+    fn process(&mut self, mut opened: Opened, early: bool) {
+        let envelopes = std::mem::take(&mut opened.envelopes);
+        let outs = if opened.repeat { &mut self.repeated } else { &mut self.out };
+        for envelope in envelopes {
+            self.chain.let_go(envelope, &opened.at(), early, &mut |out| outs.push(out));
+        }
+        if !opened.repeat {
+            self.settled = Some(opened.offset + 1);
+        }
+    }
 }
 
 impl Run {
@@ -97,29 +125,48 @@ impl Run {
         let mut chain = Chain::new(vec![Box::new(Sample::new(config).unwrap())]);
         let from = PartitionId::new("t", 0);
         chain.assigned(&from);
-        Self { chain, from, stream_time_ms: i64::MIN, out: Vec::new() }
+        let waiting = chain.ahead().map(Waiting::new);
+        let step = Alone { chain, out: Vec::new(), repeated: Vec::new(), settled: None };
+        Self { step, waiting, from, stream_time_ms: i64::MIN }
     }
 
     fn pass(&mut self, envelope: Envelope) {
-        self.pass_at(envelope, false);
+        self.pass_at(vec![envelope], false);
     }
 
-    fn pass_at(&mut self, envelope: Envelope, repeat: bool) {
-        self.stream_time_ms = self.stream_time_ms.max(envelope.timestamp_ms);
-        let (offset, timestamp_ms) = (envelope.route.offset, envelope.timestamp_ms);
-        let stream_time_ms = self.stream_time_ms;
-        let at = At { from: &self.from, offset, timestamp_ms, stream_time_ms, repeat, counted: false };
-        self.chain.process(envelope, &at, &mut |out| self.out.push(out));
+    /// Passes the parts of one record.
+    fn pass_at(&mut self, envelopes: Vec<Envelope>, repeat: bool) {
+        let Envelope { timestamp_ms, route: Route { offset, .. }, .. } = envelopes[0];
+        self.stream_time_ms = self.stream_time_ms.max(timestamp_ms);
+        let from = self.from.clone();
+        let (value, headers) = (None, Headers::new());
+        let record = Received { from, generation: Generation(1), offset, timestamp_ms, key: None, value, headers };
+        let opened = Opened::new(&record, 0, (timestamp_ms, self.stream_time_ms), repeat);
+        let opened = Opened { bytes: 0, envelopes, ..opened };
+        match &mut self.waiting {
+            Some(waiting) => waiting.arrive(opened, &mut self.step),
+            None => self.step.process(opened, false),
+        }
+    }
+
+    /// Passes records, numbered from 0, and then one without spans that makes all of them due.
+    fn all(mut self, records: &[(i64, &[Given])]) -> Self {
+        for (offset, (time, spans)) in (0..).zip(records) {
+            self.pass(envelope(offset, *time, request(spans)));
+        }
+        let end = self.stream_time_ms.saturating_add(100_000);
+        self.pass(envelope(1000, end, Bytes::new()));
+        self
     }
 
     fn tally(&mut self) -> Tally {
-        self.chain.close(&mut Derived::new("m".into(), 1, usize::MAX)).remove(0).1
+        self.step.chain.close(&mut Derived::new("m".into(), 1, usize::MAX)).remove(0).1
     }
 
     /// Names of the spans that came out since, by envelope, and a mark where one says a threshold.
     fn names(&mut self) -> Vec<String> {
         let show = |span: Span| if span.trace_state.is_empty() { span.name } else { format!("{}~", span.name) };
-        let out = self.out.drain(..).map(|envelope| {
+        let out = self.step.out.drain(..).map(|envelope| {
             let shown: Vec<_> = spans(&envelope.value).into_iter().map(show).collect();
             assert_eq!(envelope.items, shown.len() as u64);
             shown.join(" ")
@@ -137,8 +184,8 @@ fn without_settings_everything_goes_on_as_it_is() {
     let mut run = Run::new(&SampleConfig::default());
     let value = request(&[span(0, "a"), span(1, "b")]);
     run.pass(envelope(1, 10, value.clone()));
-    assert_eq!(run.chain.horizon(), Duration::ZERO);
-    assert_eq!(run.out[0].value.as_ptr(), value.as_ptr());
+    assert_eq!(run.step.chain.horizon(), Duration::ZERO);
+    assert_eq!(run.step.out[0].value.as_ptr(), value.as_ptr());
     assert_eq!(run.tally(), Tally { items: 2, ..Tally::default() });
 }
 
@@ -148,6 +195,7 @@ fn other_signals_pass() {
         let mut run = Run::new(&config(yaml));
         let logs = Envelope { signal: Signal::Logs, ..envelope(1, 10, Bytes::new()) };
         run.pass(logs.clone());
-        assert_eq!(run.out, [logs], "{yaml}");
+        run = run.all(&[]);
+        assert_eq!(run.step.out[0], logs, "{yaml}");
     }
 }

@@ -165,7 +165,13 @@ impl Edges {
         for ((owner, labels, time), counted) in all {
             let time_unix_nano = time.saturating_add(self.interval_nanos);
             let mut add = |metric: &MetricName, value, exemplars: &[Exemplar]| {
-                let point = Point { start_time_unix_nano: time, time_unix_nano, value: Some(value), exemplars };
+                let point = Point {
+                    start_time_unix_nano: time,
+                    time_unix_nano,
+                    value: Some(value),
+                    exemplars,
+                    ended_bounds: &[],
+                };
                 derived.add(owner, metric, labels, &point);
             };
             add(&self.requests, Value::Count(counted.requests), &[]);

@@ -12,8 +12,8 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::dead_letters;
 use super::status::Monitor;
+use super::{dead_letters, replay};
 
 /// What `/metrics` is.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -62,6 +62,7 @@ impl AdminServer {
             .route("/status", get(status))
             .route("/{report}", get(report))
             .merge(dead_letters::routes())
+            .merge(replay::routes())
             .with_state(Arc::clone(&monitor));
         tokio::select! {
             served = axum::serve(self.listener, routes) => {

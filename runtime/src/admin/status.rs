@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::health::HealthTable;
 use crate::dead_letter::DeadLetters;
+use crate::delivery::Replays;
 use crate::metrics::{Metrics, Sample};
 
 /// Time between two samples of the counters.
@@ -83,19 +84,25 @@ pub struct Monitor {
     pub(super) metrics: Arc<Metrics>,
     history: Mutex<VecDeque<(Instant, Vec<Sample>)>>,
     pub(super) dead_letters: OnceLock<DeadLetters>,
+    pub(super) replays: OnceLock<Replays>,
 }
 
 impl Monitor {
     /// A monitor of a process that starts now. `config` must be free of secrets.
     pub fn new(version: &'static str, config: Value, health: HealthTable, metrics: Arc<Metrics>) -> Self {
         let history = Mutex::default();
-        let dead_letters = OnceLock::new();
-        Self { version, started: Instant::now(), config, health, metrics, history, dead_letters }
+        let (dead_letters, replays) = (OnceLock::new(), OnceLock::new());
+        Self { version, started: Instant::now(), config, health, metrics, history, dead_letters, replays }
     }
 
     /// Lets the admin port show, replay and drop the dead letters of the process's bus. The first ones stay.
     pub fn set_dead_letters(&self, dead_letters: DeadLetters) {
         let _ = self.dead_letters.set(dead_letters);
+    }
+
+    /// Lets the admin port feed sinks of the process again. The first ones stay.
+    pub fn set_replays(&self, replays: Replays) {
+        let _ = self.replays.set(replays);
     }
 
     /// Samples the counters every second, until dropped. Without it, rates are averages since the start.

@@ -21,7 +21,11 @@ impl Described {
     }
 
     fn kind(&self) -> &'static str {
-        if self.rust_type.contains("Counter") { "counter" } else { "gauge" }
+        match self.rust_type {
+            ty if ty.contains("Counter") => "counter",
+            ty if ty.contains("Ages") => "histogram",
+            _ => "gauge",
+        }
     }
 
     fn labels(&self) -> &'static str {

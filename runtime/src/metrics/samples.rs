@@ -20,7 +20,7 @@ impl Sample {
     }
 }
 
-/// The samples in an OpenMetrics text, comments left out.
+/// The samples in an OpenMetrics text, comments and buckets of histograms left out.
 ///
 /// A family's children cannot be listed otherwise: the client library only looks them up by their labels.
 pub(super) fn parse(text: &str) -> Vec<Sample> {
@@ -35,6 +35,9 @@ fn parse_line(line: &str) -> Option<Sample> {
         None => (Vec::new(), rest),
     };
     let name = name.strip_prefix("afflux_").unwrap_or(name);
+    if name.ends_with("_bucket") {
+        return None;
+    }
     Some(Sample {
         counter: name.ends_with("_total"),
         name: name.strip_suffix("_total").unwrap_or(name).to_owned(),

@@ -55,6 +55,8 @@ pub struct Point<'a> {
     pub value: Option<Value<'a>>,
     /// Examples of what was counted.
     pub exemplars: &'a [Exemplar],
+    /// Bounds of a histogram without value, so that whoever ends its series knows them all; else empty.
+    pub ended_bounds: &'a [f64],
 }
 
 /// The value of a data point.

@@ -1,7 +1,6 @@
 //! The component: joins the group, hands records to the writers of partitions, and keeps memory in bounds.
 
 mod session;
-mod waits;
 
 use std::sync::Arc;
 use std::time::Duration;

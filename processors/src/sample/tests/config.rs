@@ -29,16 +29,18 @@ tail:
     let tail = read.tail.as_ref().unwrap();
     assert_eq!(tail.policies.len(), 8);
     assert_eq!(tail.keep_rare, Some(RareConfig { fewer_than: 5, by: RareBy::Span }));
-    assert_eq!(Sample::new(&read).unwrap().horizon(), Duration::from_secs(11));
+    assert_eq!(Sample::new(&read).unwrap().horizon(), Duration::from_secs(6));
     let written: SampleConfig = serde_json::from_value(serde_json::to_value(&read).unwrap()).unwrap();
     assert_eq!(written, read);
 }
 
 #[test]
-fn the_horizon_is_twice_the_wait_and_a_second_for_rates() {
-    for (policies, seconds) in [("{error: {}}", 20), ("{and: [{rate: {traces_per_second: 1}}]}", 21)] {
+fn it_looks_as_far_back_as_ahead_and_a_second_more_for_rates() {
+    for (policies, seconds) in [("{error: {}}", 10), ("{and: [{rate: {traces_per_second: 1}}]}", 11)] {
         let sample = Sample::new(&config(&format!("tail: {{policies: [{policies}]}}"))).unwrap();
         assert_eq!(sample.horizon(), Duration::from_secs(seconds), "{policies}");
+        let ahead = Ahead { wait: Duration::from_secs(10), max_bytes: 64 << 20 };
+        assert_eq!(sample.ahead(), Some(ahead), "{policies}");
     }
 }
 

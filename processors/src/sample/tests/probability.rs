@@ -15,10 +15,10 @@ const HALF: u64 = NEVER / 2;
 fn kept(ratio: &str, given: &[Given]) -> Vec<Span> {
     let mut run = Run::new(&config(&format!("probability: {{ratio: {ratio}}}")));
     run.pass(envelope(1, 10, request(given)));
-    let kept: Vec<_> = run.out.iter().flat_map(|envelope| spans(&envelope.value)).collect();
+    let kept: Vec<_> = run.step.out.iter().flat_map(|envelope| spans(&envelope.value)).collect();
     let tally = run.tally();
     assert_eq!(tally.dropped.get("sampled_out").copied().unwrap_or(0), (given.len() - kept.len()) as u64);
-    assert!(run.out.iter().all(|envelope| envelope.items == kept.len() as u64));
+    assert!(run.step.out.iter().all(|envelope| envelope.items == kept.len() as u64));
     kept
 }
 
@@ -63,7 +63,7 @@ fn shares_are_right_and_what_a_small_share_keeps_a_greater_one_keeps() {
         }
         let mut weights = 0;
         let mut ids = HashSet::new();
-        for envelope in &run.out {
+        for envelope in &run.step.out {
             for span in spans(&envelope.value) {
                 ids.insert(u64::from_be_bytes(span.trace_id[8..].try_into().unwrap()));
                 weights += weight::weight(&SpanView::new(&span.encode_to_vec()), None);
@@ -165,8 +165,8 @@ fn what_encloses_spans_and_fields_that_are_unknown_stay() {
     let left = scopes(&[scope(&[mark(&spans[0]), mark(&spans[2])])]);
     let mut expected = TracesData { resource_spans: vec![left] }.encode_to_vec();
     put_len_field(&mut expected, 77, b"unknown");
-    assert_eq!(run.out[0].value, expected);
-    assert_eq!(run.out[0].items, 2);
+    assert_eq!(run.step.out[0].value, expected);
+    assert_eq!(run.step.out[0].items, 2);
 }
 
 #[test]
@@ -182,8 +182,9 @@ fn repeats_are_sampled_too_for_those_that_follow_and_counted_once() {
     let mut run = Run::new(&config("probability: {ratio: 0.5}"));
     let value = request(&[span(0, "a"), span(HALF, "b")]);
     for repeat in [true, false] {
-        run.pass_at(envelope(1, 10, value.clone()), repeat);
+        run.pass_at(vec![envelope(1, 10, value.clone())], repeat);
     }
-    assert_eq!(run.names(), ["b~", "b~"]);
+    assert_eq!(run.step.repeated, run.step.out);
+    assert_eq!(run.names(), ["b~"]);
     assert_eq!(run.tally().dropped, counts(&[("sampled_out", 1)]));
 }

@@ -70,20 +70,28 @@ fn settings(max_bytes: u64, rest: &str) -> SampleConfig {
     config(&format!("tail: {{decision_wait: 1s, max_bytes: {max_bytes}, {rest}}}"))
 }
 
-/// What is committed over runs that end at those offsets, and a last one that reads to the end.
-fn through(log: &[Envelope], config: &SampleConfig, ends: &[u64], rewind_ms: i64) -> Vec<Out> {
+/// A run that ends: the offset before which it reads, and how many of the last records it reads without a commit.
+type End = (u64, u64);
+
+/// What is committed over runs that end so, and a last one that reads to the end.
+fn through(log: &[Envelope], config: &SampleConfig, ends: &[End], rewind_ms: i64) -> Vec<Out> {
     let (mut outs, mut position) = (Vec::new(), 0);
-    for end in ends.iter().copied().chain([u64::MAX]) {
+    for (end, lost) in ends.iter().copied().chain([(u64::MAX, 0)]) {
         let mut run = Run::new(config);
         let last = log.iter().rfind(|record| record.route.offset < position);
         let from = last.map_or(i64::MIN, |last| last.timestamp_ms - rewind_ms);
         let begin = log.iter().position(|record| record.timestamp_ms >= from).unwrap_or(log.len());
+        let committed = end - lost.min(end);
+        let before = position;
         for record in log[begin..].iter().take_while(|record| record.route.offset < end) {
             let offset = record.route.offset;
-            run.pass_at(record.clone(), offset < position);
-            outs.extend(run.out.drain(..).map(|envelope| out(offset, &envelope)));
+            run.pass_at(vec![record.clone()], offset < before);
+            let out = run.step.out.drain(..).map(|envelope| out(offset, &envelope));
+            if offset < committed {
+                outs.extend(out);
+                position = run.step.settled.unwrap_or(before);
+            }
         }
-        position = end;
     }
     outs
 }
@@ -104,9 +112,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec((any::<u8>(), late, sorts()), 0..60)
 }
 
-/// Offsets at which runs end, in order.
-fn ends() -> impl Strategy<Value = Vec<u64>> {
-    prop::collection::vec(0..60_u64, 0..6).prop_map(|mut ends| {
+fn ends() -> impl Strategy<Value = Vec<End>> {
+    let lost = prop_oneof![Just(0), 0..20_u64];
+    prop::collection::vec((0..60_u64, lost), 0..6).prop_map(|mut ends| {
         ends.sort_unstable();
         ends
     })
@@ -158,52 +166,57 @@ fn wrong(rewind_ms: i64, logs: usize) -> usize {
 }
 
 #[test]
-fn half_the_way_back_would_not_do() {
-    assert_eq!(wrong(2 * WAIT + SECOND, 400), 0);
-    assert!(wrong(WAIT, 400) > 0);
+fn a_shorter_way_back_would_not_do() {
+    assert_eq!(wrong(WAIT + SECOND, 400), 0);
+    assert!(wrong(WAIT / 2, 400) > 0);
 }
 
 fn record(offset: u64, timestamp_ms: i64, spans: &[Given]) -> Envelope {
     envelope(offset, timestamp_ms, request(spans))
 }
 
-/// An error that came just less than the wait before a span, which is due just when the wait is over.
+fn places(outs: &[Out]) -> Vec<(u64, u64)> {
+    outs.iter().map(|out| (out.0, out.1)).collect()
+}
+
+/// An error that came just less than the wait before the first span that is not committed.
 #[test]
 fn an_error_at_the_edge_of_the_horizon_counts() {
     let at = 10_000 + WAIT - 1;
     let log = [
         record(0, 10_000, &[failed(span(1, "error"))]),
-        record(1, at, &[span(1, "kept")]),
-        record(2, at + WAIT - 1, &[span(2, "other")]),
-        record(3, at + WAIT, &[span(2, "other")]),
+        record(1, at - 1, &[span(2, "other")]),
+        record(2, at, &[span(1, "kept")]),
+        record(3, at + WAIT - 1, &[span(2, "other")]),
+        record(4, at + WAIT, &[span(2, "other")]),
     ];
     let config = settings(NO_BOUND, "policies: [{error: {}}]");
     let once = through(&log, &config, &[], 0);
-    assert_eq!(once.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(2, 0), (3, 1)]);
-    assert_eq!(horizon(&config), 2 * WAIT);
-    assert_eq!(through(&log, &config, &[3], 2 * WAIT - 2), once);
-    assert_eq!(through(&log, &config, &[3], 2 * WAIT - 3), once[..1]);
+    assert_eq!(places(&once), [(3, 0), (4, 2)]);
+    assert_eq!(horizon(&config), WAIT);
+    assert_eq!(through(&log, &config, &[(4, 0)], WAIT - 2), once);
+    assert_eq!(through(&log, &config, &[(4, 0)], WAIT - 3), once[..1]);
 }
 
 /// A trace whose second began just less than a second before it, with another trace that was chosen.
 #[test]
-fn twice_the_wait_would_not_do_without_the_second_where_there_are_rates() {
+fn the_wait_would_not_do_without_the_second_where_there_are_rates() {
     let begins = 10_000 + SECOND - 1;
     let at = begins + WAIT - 1;
     let log = [
         record(0, 10_000, &[span(9, "chosen")]),
         record(1, begins, &[span(1, "first")]),
-        record(2, at, &[span(1, "second")]),
-        record(3, at + WAIT - 1, &[span(2, "other")]),
-        record(4, at + WAIT, &[span(2, "other")]),
+        record(2, at - 1, &[span(2, "other")]),
+        record(3, at, &[span(1, "second")]),
+        record(4, at + WAIT - 1, &[span(2, "other")]),
+        record(5, at + WAIT, &[span(2, "other")]),
     ];
     let config = settings(NO_BOUND, "policies: [{rate: {traces_per_second: 1}}]");
     let once = through(&log, &config, &[], 0);
-    assert_eq!(once.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(2, 0)]);
-    assert_eq!(horizon(&config), 2 * WAIT + SECOND);
-    assert_eq!(through(&log, &config, &[4], horizon(&config)), once);
-    let wrong: Vec<_> = through(&log, &config, &[4], 2 * WAIT).iter().map(|out| (out.0, out.1)).collect();
-    assert_eq!(wrong, [(2, 0), (4, 2)]);
+    assert_eq!(places(&once), [(2, 0), (4, 2)]);
+    assert_eq!(horizon(&config), WAIT + SECOND);
+    assert_eq!(through(&log, &config, &[(5, 0)], horizon(&config)), once);
+    assert_eq!(places(&through(&log, &config, &[(5, 0)], WAIT)), [(2, 0), (4, 2), (5, 3)]);
 }
 
 /// What is known in one process and what in another must not differ by what waited when one of them ended.
@@ -216,8 +229,22 @@ fn spans_that_wait_when_a_run_ends_leave_once_in_the_next_one() {
         record(3, 14_000, &[span(2, "d")]),
     ];
     let config = settings(NO_BOUND, "policies: [{error: {}}]");
-    for ends in [&[1][..], &[2], &[3], &[1, 2, 3], &[2, 2, 3, 3]] {
+    for ends in [&[(1, 0)][..], &[(2, 0)], &[(3, 0)], &[(4, 1)], &[(1, 0), (2, 1), (3, 0)], &[(4, 0), (4, 0)]] {
         let outs = through(&log, &config, ends, horizon(&config));
-        assert_eq!(outs.iter().map(|out| (out.0, out.1)).collect::<Vec<_>>(), [(3, 0), (3, 1)], "{ends:?}");
+        assert_eq!(places(&outs), [(3, 0), (3, 1)], "{ends:?}");
     }
+}
+
+/// Whatever was read under other settings: what waited is decided upon by those that are.
+#[test]
+fn what_waits_is_decided_upon_by_the_settings_that_are() {
+    let log: Vec<_> = (0..40).map(|at| record(at, 10_000 + at as i64 * 100, &[failed(span(at, "e"))])).collect();
+    let mut run = Run::new(&settings(NO_BOUND, "policies: [{error: {}}]"));
+    log.iter().for_each(|record| run.pass(record.clone()));
+    let settled = run.step.settled.unwrap();
+    assert_eq!((settled, run.step.out.len()), (30, 30));
+    // With no way back at all.
+    let mut run = Run::new(&SampleConfig::default());
+    log[settled as usize..].iter().for_each(|record| run.pass(record.clone()));
+    assert_eq!(run.step.out, log[settled as usize..]);
 }

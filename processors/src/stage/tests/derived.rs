@@ -28,7 +28,7 @@ async fn what_is_derived_comes_with_the_spans_and_names_all_that_it_was_made_of(
 }
 
 /// A request of one span of a pod.
-fn of_pod(uid: &str) -> Bytes {
+pub(super) fn of_pod(uid: &str) -> Bytes {
     use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
     let value = Some(AnyValue { value: Some(Value::StringValue(uid.into())) });
     let attributes = vec![KeyValue { key: "k8s.pod.uid".into(), value, ..KeyValue::default() }];
@@ -39,7 +39,7 @@ fn of_pod(uid: &str) -> Bytes {
 }
 
 /// Makes a pod known.
-async fn know(bus: &Arc<dyn Bus>, uid: &str, name: &str) {
+pub(super) async fn know(bus: &Arc<dyn Bus>, uid: &str, name: &str) {
     use afflux_schemas::objects::{Kind, Object, ObjectKey};
     let value = Some(Object::new(Kind::Pod, "shop", name, uid).encode().unwrap().into());
     let key = Some(ObjectKey::new("here", Kind::Pod, uid).unwrap().to_string().into());
@@ -48,7 +48,7 @@ async fn know(bus: &Arc<dyn Bus>, uid: &str, name: &str) {
     bus.producer().await.unwrap().send(vec![record]).await.unwrap();
 }
 
-fn pod_names(records: &[Received]) -> Vec<String> {
+pub(super) fn pod_names(records: &[Received]) -> Vec<String> {
     let name_of = |resource: &ResourceSpans| {
         let attributes = resource.resource.clone().unwrap().attributes;
         let name = attributes.into_iter().find(|attribute| attribute.key == "k8s.pod.name");

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use afflux_bus::{Offset, PartitionLag, Producer, Reader, ReaderConfig, Transactional};
 use afflux_runtime::admin::Monitor;
 
+use super::sampled::found;
 use super::*;
 use crate::span_metrics::cardinality::{Report, TenantReport};
 use crate::steps;
@@ -136,6 +137,10 @@ struct Running {
 
 impl Running {
     async fn start(plan: Plan) -> Self {
+        Self::start_with(plan, ProcessorsConfig::default()).await
+    }
+
+    async fn start_with(plan: Plan, config: ProcessorsConfig) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (bus, plan) = (bus(dir.path()).await, Arc::new(plan));
         let (health, shutdown) = (HealthTable::default(), CancellationToken::new());
@@ -146,7 +151,7 @@ impl Running {
             health: health.component(NAME),
             shutdown: shutdown.clone(),
         };
-        let stage = ProcessorStage::new(ProcessorsConfig::default(), Topics::default(), "here".into());
+        let stage = ProcessorStage::new(config, Topics::default(), "here".into());
         let task = tokio::spawn(Box::new(stage).run(context));
         Self { _dir: dir, bus, plan, health, metrics, shutdown, task }
     }
@@ -271,5 +276,47 @@ async fn the_steps_and_what_they_report_are_shown_at_the_start_and_after_a_commi
     let configured = steps::chains(&ProcessorsConfig::default()).unwrap();
     assert_eq!(chain["spans"], configured.spans.names());
     assert_eq!(chain["logs"], configured.logs.names());
+    stage.stop().await;
+}
+
+/// What waits in front of the chain is neither lost nor passed twice when its partition is assigned anew.
+#[tokio::test]
+async fn what_waits_to_be_decided_upon_passes_once_though_transactions_start_over_and_outputs_are_away() {
+    let json = r#"{
+        "chain": {"spans": ["sample"], "logs": []},
+        "sample": {"tail": {"decision_wait": "1s", "policies": [{"error": {}}]}},
+        "commit": {"age": "5ms"}
+    }"#;
+    let stuck = Mutex::new(Some(PartitionId::new(Topics::default().spans(), 0)));
+    let plan = Plan { fences: Mutex::new(2), stuck, ..Plan::default() };
+    let stage = Running::start_with(plan, serde_json::from_str(json).unwrap()).await;
+    for second in 0..10 {
+        for partition in 0..2 {
+            let to = PartitionId::new(Topics::default().ingest_spans(), partition);
+            let (value, timestamp_ms) = (Some(request(&format!("{partition}-{second}"))), second * 1000);
+            let record = Record { to, key: None, value, timestamp_ms, headers: Headers::new() };
+            stage.bus.producer().await.unwrap().send(vec![record]).await.unwrap();
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let lag = async |partition: usize| {
+        let topics = [Topics::default().ingest_spans().into()];
+        stage.bus.lag("afflux-processors", &topics).await.unwrap()[partition].records()
+    };
+    let until = async |partition: usize| {
+        let settled = async {
+            while lag(partition).await > 1 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), settled).await.expect("all but the last one pass");
+    };
+    stage.until("shown", |state| matches!(state, State::Failing(why) if why.contains("set aside"))).await;
+    until(1).await;
+    assert_eq!(lag(0).await, 10);
+    *stage.plan.stuck.lock().unwrap() = None;
+    until(0).await;
+    let expected = (0..2).flat_map(|partition| (0..9).map(move |second| (format!("{partition}-{second}"), 1)));
+    assert_eq!(found(&stage.bus).await, expected.collect());
     stage.stop().await;
 }

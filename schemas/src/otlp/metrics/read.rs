@@ -235,10 +235,12 @@ impl<'a> Scratch<'a> {
             }
             _ => None,
         };
+        let value = value.filter(|_| numbers.flags & NO_RECORDED_VALUE == 0);
         Point {
             start_time_unix_nano: numbers.start,
             time_unix_nano: numbers.time,
-            value: value.filter(|_| numbers.flags & NO_RECORDED_VALUE == 0),
+            ended_bounds: if value.is_none() { bounds } else { &[] },
+            value,
             exemplars: &self.exemplars,
         }
     }

@@ -21,7 +21,7 @@ fn values() -> [(Kind, Value<'static>); 6] {
 
 fn point(value: Option<Value<'static>>) -> Point<'static> {
     let exemplars = if value.is_some() { &[EXEMPLAR][..] } else { &[] };
-    Point { start_time_unix_nano: 5, time_unix_nano: 9, value, exemplars }
+    Point { start_time_unix_nano: 5, time_unix_nano: 9, value, exemplars, ended_bounds: &[] }
 }
 
 #[test]

@@ -161,6 +161,9 @@ fn put_number_point(out: &mut Vec<u8>, labels: &Labels, point: &Point<'_>) {
 fn put_histogram_point(out: &mut Vec<u8>, labels: &Labels, point: &Point<'_>) {
     put_times(out, point);
     let Some(Value::Histogram { sum, bounds, counts }) = point.value else {
+        if !point.ended_bounds.is_empty() {
+            put_fixed64s(out, 7, point.ended_bounds.iter().map(|bound| bound.to_bits()));
+        }
         labels.put(out, 9);
         put_flags(out, 10, false);
         return;

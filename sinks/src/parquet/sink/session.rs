@@ -7,6 +7,7 @@ use std::time::Duration;
 use afflux_bus::{Assignment, BusError, Consumer, ErrorClass, Event, Generation, Offset, PartitionId, Received};
 use afflux_runtime::admin::{Health, State};
 use afflux_runtime::metrics::{PartitionLabels, ReasonLabels};
+use afflux_runtime::waits::{CatchUp, Outage};
 use afflux_runtime::{Backoff, Context};
 use afflux_schemas::topics::Topics;
 use tokio::sync::{Notify, mpsc};
@@ -14,7 +15,6 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::waits::{CatchUp, Outage};
 use super::{REVOKE_TIMEOUT, Shared};
 use crate::parquet::NAME;
 use crate::parquet::error::{ParquetError, Stopped};
@@ -93,9 +93,10 @@ enum WriterState {
 
 impl Session {
     pub(super) fn new(consumer: Box<dyn Consumer>, shared: Arc<Shared>, topics: &Topics, context: &Context) -> Self {
+        let read = vec![topics.spans().into(), topics.logs().into()];
         Self {
             consumer,
-            outage: Outage::new(context.bus.clone(), &shared.config.group, topics),
+            outage: Outage::new(context.bus.clone(), &shared.config.group, read),
             shared,
             spans_topic: topics.spans(),
             health: context.health.clone(),

@@ -11,7 +11,6 @@ struct Came {
     time: i64,
     bytes: u64,
     spans: Vec<(&'static str, Span)>,
-    envelope: Envelope,
 }
 
 struct Model {
@@ -33,7 +32,7 @@ pub(super) fn outs(log: &[Envelope], bound: u64, rare: bool) -> Vec<Out> {
             spans.map(move |span| (if cart { "cart" } else { "shop" }, span))
         });
         let (offset, bytes) = (envelope.route.offset, envelope.value.len() as u64);
-        Came { offset, time, bytes, spans: spans.collect(), envelope: envelope.clone() }
+        Came { offset, time, bytes, spans: spans.collect() }
     });
     let model = Model { came: came.collect(), bound, rare };
     let mut outs = Vec::new();
@@ -43,9 +42,6 @@ pub(super) fn outs(log: &[Envelope], bound: u64, rare: bool) -> Vec<Out> {
             (0..=at).filter(move |of| model.decided(*of).is_some_and(|d| d == (at, early)))
         };
         outs.extend(decided(false).filter_map(|of| model.out(of)).map(|out| (now.offset, out.0, out.1)));
-        if now.spans.is_empty() {
-            outs.push(out(now.offset, &now.envelope));
-        }
         outs.extend(decided(true).filter_map(|of| model.out(of)).map(|out| (now.offset, out.0, out.1)));
     }
     outs
@@ -58,9 +54,6 @@ impl Model {
 
     /// The record at which one is decided upon, and whether that is early.
     fn decided(&self, of: usize) -> Option<(usize, bool)> {
-        if self.came[of].spans.is_empty() {
-            return None;
-        }
         let later = of..self.came.len();
         later.into_iter().find_map(|at| {
             let due = self.came[at].time >= self.came[of].time + WAIT;
@@ -127,8 +120,12 @@ impl Model {
         self.of_trace(self.window(of), id).filter_map(named).any(|name| !others.contains(&name))
     }
 
-    /// What is left of a record.
+    /// What is left of a record; of one without spans, all.
     fn out(&self, of: usize) -> Option<(u64, Vec<(u8, String)>)> {
+        let offset = self.came[of].offset;
+        if self.came[of].spans.is_empty() {
+            return Some((offset, Vec::new()));
+        }
         let kept = self.came[of].spans.iter().filter_map(|(_, span)| {
             let id = &span.trace_id[..];
             let any = |holds: &dyn Fn(&(&'static str, Span)) -> bool| {
@@ -145,6 +142,6 @@ impl Model {
             (whole || share).then_some((span.span_id[0], state))
         });
         let kept: Vec<_> = kept.collect();
-        (!kept.is_empty()).then_some((self.came[of].offset, kept))
+        (!kept.is_empty()).then_some((offset, kept))
     }
 }

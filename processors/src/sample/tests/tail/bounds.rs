@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::sample::window::Window;
-use crate::window::Windowed;
 
 /// Bytes of a request of one span with a name of one letter.
 fn one() -> usize {
@@ -58,20 +57,37 @@ fn nothing_is_remembered_beyond_twice_the_wait() {
     let policies = Arc::new(Policies::new(config.tail.as_ref().unwrap()).unwrap());
     let mut window = Window::new(policies);
     let from = PartitionId::new("t", 0);
-    let mut decided = 0;
+    let at = |offset: u64, now| At {
+        from: &from,
+        offset,
+        timestamp_ms: now,
+        stream_time_ms: now,
+        repeat: false,
+        counted: false,
+    };
+    let (mut waiting, mut most) = (std::collections::VecDeque::new(), (0, 0));
+    let mut come = |offset: u64, now: i64, spans: &[Given]| {
+        while waiting.front().is_some_and(|(_, came, _)| came + 1000 <= now)
+            && let Some((offset, came, envelope)) = waiting.pop_front()
+        {
+            window.decide(envelope, &at(offset, came), false);
+        }
+        let envelope = envelope(offset, now, request(spans));
+        window.foresee(&envelope, &at(offset, now));
+        waiting.push_back((offset, now, envelope));
+        let sizes = window.sizes();
+        most = (most.0.max(sizes.0), most.1.max(sizes.1));
+        sizes
+    };
     for offset in 0..100 {
-        let now = offset * 37;
-        window.advance(now - 37, now, &mut |_| decided += 1);
-        let spans: Vec<_> = (0..3).map(|n| span((offset / 3 + n) as u64, &n.to_string())).collect();
-        let at = At { from: &from, offset: 0, timestamp_ms: now, stream_time_ms: now, repeat: false, counted: false };
-        window.item(&envelope(0, now, request(&spans)), &at, now, &mut |_| decided += 1);
+        let spans: Vec<_> = (0..3).map(|n| span(offset / 3 + n, &n.to_string())).collect();
+        come(offset, offset as i64 * 37, &spans);
     }
     let last = 99 * 37;
-    window.advance(last, last + 1999, &mut |_| decided += 1);
-    assert_eq!(decided, 100);
-    assert!(!window.is_empty(), "what came last may still count");
-    window.advance(last + 1999, last + 2000, &mut |_| decided += 1);
-    assert!(window.is_empty());
+    let (known, foreseen) = come(100, last + 1999, &[]);
+    assert_eq!((known, foreseen), (2, 2), "what came last may still count");
+    assert_eq!(come(101, last + 2000, &[]).0, 2, "but for those without spans");
+    assert_eq!(most, (55, 29), "of 37 ms each");
 }
 
 #[test]
@@ -79,14 +95,15 @@ fn partitions_do_not_know_of_each_other() {
     let mut run = run("{error: {}}");
     run.pass(envelope(0, 10, request(&[span(1, "a")])));
     let other = std::mem::replace(&mut run.from, PartitionId::new("t", 1));
-    run.chain.assigned(&run.from);
+    run.step.chain.assigned(&run.from);
     run.pass(envelope(0, 20, request(&[failed(span(1, "b"))])));
     run.pass(envelope(1, 5000, request(&[])));
-    assert_eq!(run.names(), ["b", ""]);
-    // One that has gone and comes again knows nothing.
+    assert_eq!(run.names(), ["b"]);
+    // One that has gone and comes again knows nothing, and nothing of it waits.
     run.from = other;
-    run.chain.revoked(&run.from);
-    run.chain.assigned(&run.from);
+    run.step.chain.revoked(&run.from);
+    run.waiting.iter_mut().for_each(|waiting| waiting.forget(&run.from));
+    run.step.chain.assigned(&run.from);
     run.pass(envelope(1, 9000, request(&[failed(span(1, "c"))])));
     assert!(run.names().is_empty());
     assert_eq!(run.all(&[]).names(), ["c"]);

@@ -1,10 +1,9 @@
-//! What a session waits for besides events: the end of an outage of the bus, and the end of its own catching up.
+//! What a sink waits for besides events: the end of an outage of the bus, and the end of its own catching up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use afflux_bus::Bus;
-use afflux_schemas::topics::Topics;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -18,51 +17,50 @@ const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 /// A stop was asked for: what the processors committed last is still read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct CatchUp {
+pub struct CatchUp {
     limit: Instant,
     silent: Instant,
 }
 
 impl CatchUp {
     /// It begins now.
-    pub(super) fn begin() -> Self {
+    pub fn begin() -> Self {
         let now = Instant::now();
         Self { limit: now + CATCH_UP_LIMIT, silent: now + CAUGHT_UP_AFTER }
     }
 
     /// Something came.
-    pub(super) fn heard(&mut self) {
+    pub fn heard(&mut self) {
         self.silent = Instant::now() + CAUGHT_UP_AFTER;
     }
 
     /// When it is over unless something comes.
-    pub(super) fn ends_at(&self) -> Instant {
+    pub fn ends_at(&self) -> Instant {
         self.limit.min(self.silent)
     }
 }
 
 /// Whether the bus answers. An idle sink hears nothing from a bus that has come back, so it asks.
-pub(super) struct Outage {
+pub struct Outage {
     bus: Arc<dyn Bus>,
     group: Arc<str>,
     topics: Vec<Arc<str>>,
     /// What the bus said last.
-    pub(super) problem: Option<String>,
+    pub problem: Option<String>,
     /// Notified when it answers again.
-    pub(super) answers: Arc<Notify>,
+    pub answers: Arc<Notify>,
     /// Asks again and again.
     probe: Option<JoinHandle<()>>,
 }
 
 impl Outage {
     /// None so far.
-    pub(super) fn new(bus: Arc<dyn Bus>, group: &str, topics: &Topics) -> Self {
-        let topics = vec![topics.spans().into(), topics.logs().into()];
+    pub fn new(bus: Arc<dyn Bus>, group: &str, topics: Vec<Arc<str>>) -> Self {
         Self { bus, group: group.into(), topics, problem: None, answers: Arc::default(), probe: None }
     }
 
     /// The bus does not answer.
-    pub(super) fn begin(&mut self, problem: String) {
+    pub fn begin(&mut self, problem: String) {
         self.problem = Some(problem);
         if self.probe.is_some() {
             return;
@@ -81,7 +79,7 @@ impl Outage {
     }
 
     /// The bus answers. Says whether that is news.
-    pub(super) fn over(&mut self) -> bool {
+    pub fn over(&mut self) -> bool {
         if let Some(probe) = self.probe.take() {
             probe.abort();
         }

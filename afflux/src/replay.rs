@@ -1,0 +1,116 @@
+//! `afflux replay`: one sink fed again.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::sync::Arc;
+
+use afflux_bus::Bus;
+use afflux_runtime::delivery::{Progress, Span};
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::cli::{ReplayArgs, reachable};
+use crate::components;
+use crate::config::{self, BusKind, Config};
+use crate::output::{Misuse, print};
+use crate::process::start_logging;
+use crate::{admin, buses};
+
+/// Feeds a sink again; over the admin port where another process owns the bus.
+pub(crate) async fn replay(args: ReplayArgs) -> anyhow::Result<()> {
+    let of = Span { from_ms: args.from, until_ms: args.until };
+    let Some(file) = &args.place.config else {
+        return over_admin(args.place.admin.as_deref().unwrap_or(admin::DEFAULT), &args.sink, of).await;
+    };
+    let config = config::load(file)?;
+    if config.bus.kind == BusKind::Local {
+        return over_admin(&reachable(config.admin.listen).to_string(), &args.sink, of).await;
+    }
+    start_logging(&config)?;
+    buses::validate(&config)?;
+    let bus = buses::open(&config).await?;
+    let result = here(&config, &bus, &args.sink, of).await;
+    bus.close().await;
+    result
+}
+
+async fn here(config: &Config, bus: &Arc<dyn Bus>, sink: &str, of: Span) -> anyhow::Result<()> {
+    let replay = components::replay(config, sink).map_err(Misuse)?;
+    let (told, mut progress) = mpsc::channel(1);
+    let replaying = replay.replay(Arc::clone(bus), of, told);
+    let telling = async {
+        let mut teller = Teller::default();
+        while let Some(progress) = progress.recv().await {
+            teller.tell(&progress)?;
+        }
+        anyhow::Ok(())
+    };
+    let (replayed, told) = tokio::join!(replaying, telling);
+    replayed?;
+    told
+}
+
+/// A line of the admin port's answer.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Failed { error: String },
+    Progress(Progress),
+}
+
+async fn over_admin(address: &str, sink: &str, of: Span) -> anyhow::Result<()> {
+    let url = format!("{}/replay", crate::cli::admin_url(address));
+    let asked = json!({"sink": sink, "from_ms": of.from_ms, "until_ms": of.until_ms});
+    let mut answer = admin::answered(admin::client()?.post(&url).json(&asked), &url).await?;
+    let (mut rest, mut teller, mut done) = (Vec::new(), Teller::default(), false);
+    while let Some(more) = answer.chunk().await.with_context(|| format!("{url} broke off"))? {
+        rest.extend_from_slice(&more);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            match serde_json::from_slice(&line)? {
+                Line::Failed { error } => bail!(error),
+                Line::Progress(progress) => {
+                    done = progress.done;
+                    teller.tell(&progress)?;
+                }
+            }
+        }
+    }
+    if !done {
+        bail!("the answer broke off; run it again, what has arrived does no harm a second time");
+    }
+    Ok(())
+}
+
+/// Says how far it is: on a terminal as it goes on, and its end always.
+#[derive(Default)]
+struct Teller {
+    problem: Option<String>,
+}
+
+impl Teller {
+    fn tell(&mut self, progress: &Progress) -> std::io::Result<()> {
+        let Progress { records, items, dead_letters, done, .. } = progress;
+        let mut said = std::io::stderr();
+        let terminal = said.is_terminal();
+        if self.problem != progress.problem {
+            self.problem.clone_from(&progress.problem);
+            if let Some(problem) = &progress.problem {
+                // Nothing is left to tell where standard error is closed.
+                let _ = writeln!(said, "{}waiting: {problem}", if terminal { "\r" } else { "" });
+            }
+        }
+        let newest = progress.newest_ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or_default();
+        let newest = std::time::UNIX_EPOCH + std::time::Duration::from_millis(newest);
+        let newest = humantime::format_rfc3339_seconds(newest);
+        if *done {
+            let _ = if terminal { write!(said, "\r\x1b[K") } else { Ok(()) };
+            return print(&format!(
+                "{records} records with {items} items delivered again, {dead_letters} dead letters\n"
+            ));
+        }
+        let _ = if terminal { write!(said, "\r\x1b[K{items} items, at {newest}") } else { Ok(()) };
+        said.flush()
+    }
+}

@@ -1,0 +1,58 @@
+//! A partition that is owned, and what is on its way of it.
+
+use std::sync::Arc;
+
+use afflux_bus::{BusError, Generation, PartitionId, Received};
+use tokio::task::AbortHandle;
+
+use crate::delivery::backend::{Backend, Batch};
+use crate::delivery::deliver::Deliverer;
+use crate::delivery::queue::{Queue, Round};
+
+/// A partition that is owned.
+pub(super) struct Owned {
+    pub(super) generation: Generation,
+    pub(super) queue: Queue,
+    pub(super) on_their_way: usize,
+    /// Bytes of records that wait or are on their way.
+    pub(super) bytes: usize,
+    /// Whether positions have risen that must be committed before the next round, where an order is kept.
+    pub(super) uncommitted: bool,
+    pub(super) paused: bool,
+    pub(super) tasks: Vec<AbortHandle>,
+}
+
+impl Owned {
+    /// Nothing has been read of it yet.
+    pub(super) fn new(generation: Generation, queue: Queue) -> Self {
+        let (on_their_way, bytes, uncommitted, paused, tasks) = (0, 0, false, false, Vec::new());
+        Self { generation, queue, on_their_way, bytes, uncommitted, paused, tasks }
+    }
+}
+
+/// A round that has come to its end.
+pub(super) struct Delivered {
+    pub(super) partition: PartitionId,
+    pub(super) generation: Generation,
+    pub(super) offsets: Vec<u64>,
+    pub(super) items: u64,
+    pub(super) bytes: usize,
+    pub(super) signal: &'static str,
+    pub(super) result: Result<(), BusError>,
+}
+
+/// Delivers a round, for as long as it takes.
+pub(super) async fn deliver<B: Backend>(
+    deliverer: Arc<Deliverer<B>>,
+    partition: PartitionId,
+    generation: Generation,
+    round: Round,
+) -> Delivered {
+    let records = round.iter().flat_map(|batch| &batch.records);
+    let offsets = records.clone().map(|record| record.offset).collect();
+    let bytes = records.map(Received::size).sum();
+    let items = round.iter().map(Batch::items).sum();
+    let signal = round.first().map_or("", |batch| batch.kind.as_str());
+    let result = deliverer.deliver_all(round).await;
+    Delivered { partition, generation, offsets, items, bytes, signal, result }
+}

@@ -1,0 +1,127 @@
+//! The backend: one attempt to hand a request over to Loki.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use afflux_runtime::delivery::{Answer, Backend, Batch, Encoded, Input, Refused};
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::config::{LokiConfig, Protocol, is_tenant};
+use super::error::LokiError;
+use super::policy::Policy;
+use super::request::LokiRequest;
+use super::{NAME, answer, encode, otlp};
+use crate::http::{Endpoint, HttpClient, TENANT};
+
+const NATIVE_PATH: &str = "/loki/api/v1/push";
+const OTLP_PATH: &str = "/otlp/v1/logs";
+const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+/// Makes streams of their own for what is older than Loki takes otherwise.
+const SHARD: HeaderName = HeaderName::from_static("x-loki-backfill-shard");
+
+/// The time in nanoseconds since the Unix epoch.
+type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Loki, or another server that takes its push requests.
+pub struct Loki {
+    client: HttpClient,
+    config: LokiConfig,
+    policy: Policy,
+    inputs: Vec<Input>,
+    clock: Clock,
+}
+
+impl Loki {
+    /// Of a configuration with an address, and the topics to take. Reads the files that the configuration names;
+    /// connects to nobody.
+    ///
+    /// # Errors
+    /// Names the key at fault.
+    pub fn new(config: &LokiConfig, inputs: Vec<Input>) -> Result<Self, LokiError> {
+        config.validate()?;
+        let client = HttpClient::new(&Endpoint {
+            key: NAME,
+            url_key: "url",
+            url: config.address().ok_or(LokiError::Off)?,
+            path: match config.protocol {
+                Protocol::Native => NATIVE_PATH,
+                Protocol::Otlp => OTLP_PATH,
+            },
+            http2: false,
+            auth: &config.auth,
+            tls: &config.tls,
+            headers: &config.headers,
+            proxy: config.proxy.as_deref(),
+        })?;
+        let policy = Policy::new(&config.labels);
+        Ok(Self { client, config: config.clone(), policy, inputs, clock: Arc::new(now) })
+    }
+
+    /// The same with another clock, which gives nanoseconds since the Unix epoch. It decides what is too old and what
+    /// lies in the future.
+    pub fn with_clock(self, clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), ..self }
+    }
+
+    /// The tenant of a batch.
+    fn tenant<'t>(&'t self, of_records: Option<&'t str>) -> Option<&'t str> {
+        self.config.tenant.as_deref().filter(|tenant| !tenant.is_empty()).or(of_records)
+    }
+
+    fn headers(&self, request: &LokiRequest) -> HeaderMap {
+        let mut headers = HeaderMap::from_iter([(header::CONTENT_TYPE, PROTOBUF)]);
+        let tenant = self.tenant(request.tenant.as_deref()).and_then(|tenant| HeaderValue::from_str(tenant).ok());
+        headers.extend(tenant.map(|tenant| (TENANT, tenant)));
+        let shard = request.shard.as_deref().and_then(|shard| HeaderValue::from_str(shard).ok());
+        headers.extend(shard.map(|shard| (SHARD, shard)));
+        headers
+    }
+}
+
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// All records of a batch, whose tenant Loki does not take.
+fn of_no_tenant(batch: &Batch, tenant: &str) -> Encoded<LokiRequest> {
+    let refused = batch.records.iter().enumerate().map(|(record, received)| Refused {
+        record,
+        value: None,
+        items: afflux_runtime::dead_letter::items(&received.headers),
+        reason: "invalid_tenant",
+        error: format!("`{tenant}` is no name of a tenant for Loki"),
+    });
+    Encoded { refused: refused.collect(), ..Encoded::default() }
+}
+
+#[async_trait]
+impl Backend for Loki {
+    type Request = LokiRequest;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn inputs(&self) -> Vec<Input> {
+        self.inputs.clone()
+    }
+
+    fn encode(&self, batch: &Batch) -> Encoded<LokiRequest> {
+        if let Some(tenant) = self.tenant(batch.tenant.as_deref()).filter(|tenant| !is_tenant(tenant)) {
+            return of_no_tenant(batch, tenant);
+        }
+        match self.config.protocol {
+            Protocol::Native => encode::encode(&self.policy, &self.config, batch, (self.clock)()),
+            Protocol::Otlp => otlp::encode(&self.config, batch, (self.clock)()),
+        }
+    }
+
+    async fn attempt(&self, request: &LokiRequest, _: u32) -> Answer {
+        match self.client.post(self.headers(request), request.body.clone()).await {
+            Ok(reply) => answer::answer(&reply),
+            Err(answer) => answer,
+        }
+    }
+}

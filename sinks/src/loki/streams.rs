@@ -1,0 +1,71 @@
+//! Streams and their entries, in the order in which they are sent.
+
+use std::collections::HashMap;
+
+use super::labels::Labels;
+use super::names::{NameId, Names, sanitized};
+
+/// A stream.
+#[derive(Debug)]
+pub(super) struct Stream {
+    /// Its labels as Loki reads them.
+    pub(super) labels: Box<str>,
+}
+
+/// The streams of a batch, each once.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    by_labels: HashMap<Box<str>, u32>,
+    pub(super) all: Vec<Stream>,
+}
+
+/// A set of values for the labels: the stream that it makes, and what it changes for entries.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) stream: u32,
+    /// What would be labels, as structured metadata.
+    pub(super) moved: Vec<(NameId, String)>,
+    pub(super) cut: bool,
+    pub(super) too_many: bool,
+}
+
+impl Streams {
+    /// The stream of some labels.
+    pub(super) fn member(&mut self, labels: Labels, names: &mut Names<'_>) -> Member {
+        let known = self.by_labels.get(labels.text.as_str()).copied();
+        let stream = known.unwrap_or_else(|| {
+            let text: Box<str> = labels.text.into();
+            self.all.push(Stream { labels: text.clone() });
+            let added = self.all.len() as u32 - 1;
+            self.by_labels.insert(text, added);
+            added
+        });
+        let moved =
+            labels.moved.into_iter().map(|(name, value)| (names.of_text(&sanitized(name.as_bytes())), value)).collect();
+        Member { stream, moved, cut: labels.cut, too_many: labels.too_many }
+    }
+
+    /// For each stream, its place among all in the order of their labels.
+    pub(super) fn ranks(&self) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..self.all.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| self.all[a as usize].labels.cmp(&self.all[b as usize].labels));
+        let mut ranks = vec![0; order.len()];
+        (0..).zip(order).for_each(|(rank, stream)| ranks[stream as usize] = rank);
+        ranks
+    }
+}
+
+/// An entry: what it says itself stands in a buffer, the rest is shared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) stream: u32,
+    /// What is appended, by number; none where all of it is in the buffer.
+    pub(super) shared: Option<u32>,
+    /// Nanoseconds since the Unix epoch.
+    pub(super) time: u64,
+    /// Position in the buffer.
+    pub(super) start: usize,
+    pub(super) len: usize,
+    /// Of a backfill, number of the shard.
+    pub(super) bucket: Option<u64>,
+}

@@ -1,0 +1,103 @@
+//! Sorted entries as push requests.
+
+use std::sync::Arc;
+
+use afflux_schemas::wire::{len_field_size, put_len_field, put_len_header};
+use bytes::Bytes;
+
+use super::encode::Encoder;
+use super::request::{LokiRequest, shard};
+use super::streams::Entry;
+
+/// Numbers of fields: streams in a request, labels and entries in a stream.
+const STREAMS: u32 = 1;
+const LABELS: u32 = 1;
+const ENTRIES: u32 = 2;
+
+/// Requests that hold all entries: streams by their labels, and in each its entries by time. Where one would be larger
+/// than the limit, the rest goes into the next.
+pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Vec<LokiRequest> {
+    let ranks = encoder.streams.ranks();
+    let mut entries = std::mem::take(&mut encoder.entries);
+    let order = |entry: &Entry| (entry.bucket, ranks[entry.stream as usize], entry.time);
+    if !entries.is_sorted_by_key(order) {
+        entries.sort_by_key(order);
+    }
+    let most = encoder.config.limits.max_request_size.as_usize();
+    let mut writer = Writer { encoder: &encoder, body: Vec::new(), snappy: snap::raw::Encoder::new() };
+    let mut requests = Vec::new();
+    let mut rest = &entries[..];
+    while let Some(first) = rest.first() {
+        let (now, later) = rest.split_at(writer.fitting(rest, most));
+        let bucket = encoder.backfill.map_or(0, |backfill| backfill.bucket);
+        requests.push(LokiRequest {
+            body: writer.body(now),
+            tenant: tenant.clone(),
+            shard: first.bucket.map(|number| shard(number, bucket)),
+            entries: now.len() as u64,
+        });
+        rest = later;
+    }
+    requests
+}
+
+struct Writer<'e, 'a> {
+    encoder: &'e Encoder<'a>,
+    body: Vec<u8>,
+    snappy: snap::raw::Encoder,
+}
+
+impl Writer<'_, '_> {
+    /// Bytes of an entry.
+    fn size(&self, entry: &Entry) -> usize {
+        entry.len + entry.shared.map_or(0, |shared| self.encoder.shared[shared as usize].encoded.len())
+    }
+
+    /// How many entries, at least one, a request of `most` bytes holds that are of one bucket.
+    fn fitting(&self, entries: &[Entry], most: usize) -> usize {
+        let (mut bytes, mut stream) = (0, None);
+        for (i, entry) in entries.iter().enumerate() {
+            if stream != Some(entry.stream) {
+                stream = Some(entry.stream);
+                // With the headers of a stream and of its field.
+                bytes += self.encoder.streams.all[entry.stream as usize].labels.len() + 16;
+            }
+            bytes += len_field_size(ENTRIES, self.size(entry));
+            if i > 0 && (bytes > most || entry.bucket != entries[0].bucket) {
+                return i;
+            }
+        }
+        entries.len()
+    }
+
+    fn body(&mut self, entries: &[Entry]) -> Bytes {
+        self.body.clear();
+        for entries in entries.chunk_by(|a, b| a.stream == b.stream) {
+            self.stream(entries);
+        }
+        let mut compressed = vec![0; snap::raw::max_compress_len(self.body.len())];
+        // Fails only where the output is too small, or the input over 4 GiB.
+        let length = self.snappy.compress(&self.body, &mut compressed).unwrap_or_default();
+        compressed.truncate(length);
+        compressed.shrink_to_fit();
+        compressed.into()
+    }
+
+    fn stream(&mut self, entries: &[Entry]) {
+        let encoder = self.encoder;
+        let labels = encoder.streams.all[entries[0].stream as usize].labels.as_bytes();
+        let inner: usize = entries.iter().map(|entry| len_field_size(ENTRIES, self.size(entry))).sum();
+        let length = len_field_size(LABELS, labels.len()) + inner;
+        self.body.reserve(length + 16);
+        put_len_header(&mut self.body, STREAMS, length);
+        put_len_field(&mut self.body, LABELS, labels);
+        for entry in entries {
+            let size = self.size(entry);
+            put_len_header(&mut self.body, ENTRIES, size);
+            self.body.extend_from_slice(&encoder.buffer[entry.start..entry.start + entry.len]);
+            if let Some(shared) = entry.shared {
+                self.body.extend_from_slice(&encoder.shared[shared as usize].encoded);
+            }
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What is held, and what becomes of a request.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use super::Options;
+use super::push::{Push, PushEntry, PushStream};
+use super::rules::{Bucket, Limits, Refusal, metadata_bytes, normalized};
+
+/// Labels that Loki itself gives to the streams of a backfill.
+const RESERVED: &str = "__backfill";
+/// Refusals of one request that are told in full.
+const TOLD: usize = 10;
+
+/// An entry as it is held.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoredEntry {
+    /// Nanoseconds since the Unix epoch.
+    pub time: i64,
+    /// The line.
+    pub line: String,
+    /// Structured metadata, sorted.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// A stream as it is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoredStream {
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Shard of the backfill that it came by; empty otherwise.
+    pub shard: String,
+    /// Its entries in the order in which they came.
+    pub entries: Vec<StoredEntry>,
+}
+
+/// A stream with what is known of it beyond its entries.
+#[derive(Debug, Default)]
+struct Held {
+    stored: StoredStream,
+    newest: Option<i64>,
+    /// Entries of the open block, which are known again.
+    head: HashSet<StoredEntry>,
+    head_bytes: usize,
+    last: Option<StoredEntry>,
+}
+
+/// Names and values.
+type Pairs = Vec<(String, String)>;
+/// Tenant, shard and labels.
+type Key = (String, String, Pairs);
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    streams: BTreeMap<Key, Held>,
+    buckets: BTreeMap<String, Bucket>,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) deduplicated: u64,
+}
+
+/// What comes with a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'r> {
+    pub(super) tenant: &'r str,
+    pub(super) shard: &'r str,
+    /// Nanoseconds since the Unix epoch.
+    pub(super) now: u64,
+}
+
+impl Store {
+    /// Stores what is valid of a request; the refusal of the rest, or of all of it where too much comes.
+    pub(super) fn push(&mut self, options: &Options, sent: &Sent<'_>, push: Push) -> Result<(), Refusal> {
+        let limits = &options.limits;
+        if push.streams.is_empty() {
+            let words = "error at least one valid stream is required for ingestion".into();
+            return Err(Refusal { status: 422, reason: "missing_streams", words });
+        }
+        let mut refusals = Vec::new();
+        let mut valid: Vec<_> =
+            push.streams.into_iter().filter_map(|stream| validated(limits, sent, stream, &mut refusals)).collect();
+        for entry in valid.iter_mut().flat_map(|(_, entries)| entries) {
+            entry.metadata = normalized(&entry.metadata)?;
+        }
+        let entries = || valid.iter().flat_map(|(_, entries)| entries);
+        let bytes: usize = entries().map(|entry| entry.line.len() + metadata_bytes(entry)).sum();
+        if let Some(rate) = options.rate {
+            let now = Instant::now();
+            let bucket = self.buckets.entry(sent.tenant.into()).or_insert_with(|| Bucket::full(rate, now));
+            if !bucket.take(rate, now, bytes) {
+                *self.refused.entry("rate_limited").or_default() += entries().count() as u64;
+                let (tenant, per_second) = (sent.tenant, rate.per_second);
+                let words = format!("ingestion rate limit exceeded for user {tenant} (limit: {per_second} bytes/sec)");
+                return Err(Refusal::limited("rate_limited", words));
+            }
+        }
+        for (labels, entries) in valid {
+            self.append(limits, sent, labels, entries, &mut refusals);
+        }
+        for refusal in &refusals {
+            *self.refused.entry(refusal.reason).or_default() += 1;
+        }
+        told(&refusals)
+    }
+
+    fn append(
+        &mut self,
+        limits: &Limits,
+        sent: &Sent<'_>,
+        labels: Pairs,
+        entries: Vec<PushEntry>,
+        refusals: &mut Vec<Refusal>,
+    ) {
+        let text = text(&labels);
+        let key = (sent.tenant.to_owned(), sent.shard.to_owned(), labels);
+        let of_tenant = self.streams.keys().filter(|(tenant, ..)| tenant == sent.tenant).count();
+        if !self.streams.contains_key(&key) && of_tenant >= limits.max_streams {
+            let words = format!("maximum active stream limit exceeded when trying to create stream {text}");
+            refusals.extend(entries.iter().map(|_| Refusal::limited("stream_limit", words.clone())));
+            return;
+        }
+        let stored =
+            || StoredStream { labels: key.2.iter().cloned().collect(), shard: key.1.clone(), entries: Vec::new() };
+        let held = self.streams.entry(key.clone()).or_insert_with(|| Held { stored: stored(), ..Held::default() });
+        for entry in entries {
+            let entry = StoredEntry { time: entry.time, line: entry.line, metadata: entry.metadata };
+            match held.add(limits, entry) {
+                Added::New => {}
+                Added::Known => self.deduplicated += 1,
+                Added::Behind(time, oldest) => {
+                    let words = format!(
+                        "entry with timestamp {time} ignored, reason: 'entry too far behind, entry timestamp is: \
+                         {time}, oldest acceptable timestamp is: {oldest}', for stream: {text}"
+                    );
+                    refusals.push(Refusal::invalid("too_far_behind", words));
+                }
+            }
+        }
+    }
+
+    pub(super) fn streams(&self, tenant: &str) -> Vec<StoredStream> {
+        self.streams.iter().filter(|((of, ..), _)| of == tenant).map(|(_, held)| held.stored.clone()).collect()
+    }
+
+    pub(super) fn tenants(&self) -> Vec<String> {
+        let mut tenants: Vec<String> = self.streams.keys().map(|(tenant, ..)| tenant.clone()).collect();
+        tenants.dedup();
+        tenants
+    }
+
+    pub(super) fn stored(&self) -> u64 {
+        self.streams.values().map(|held| held.stored.entries.len() as u64).sum()
+    }
+}
+
+/// What becomes of an entry.
+enum Added {
+    New,
+    Known,
+    /// Its time, and the oldest that would have been taken.
+    Behind(i64, i64),
+}
+
+impl Held {
+    fn add(&mut self, limits: &Limits, entry: StoredEntry) -> Added {
+        if self.last.as_ref() == Some(&entry) {
+            return Added::Known;
+        }
+        let oldest = self.newest.map_or(i64::MIN, |newest| newest.saturating_sub(limits.order_window));
+        if entry.time < oldest {
+            return Added::Behind(entry.time, oldest);
+        }
+        self.newest = self.newest.max(Some(entry.time));
+        self.last = Some(entry.clone());
+        if self.head.contains(&entry) {
+            return Added::Known;
+        }
+        if self.head_bytes >= limits.head_block_bytes {
+            self.head.clear();
+            self.head_bytes = 0;
+        }
+        self.head_bytes += entry.line.len();
+        self.head.insert(entry.clone());
+        self.stored.entries.push(entry);
+        Added::New
+    }
+}
+
+/// The valid entries of a stream, unless it has none.
+fn validated(
+    limits: &Limits,
+    sent: &Sent<'_>,
+    stream: PushStream,
+    refusals: &mut Vec<Refusal>,
+) -> Option<(Pairs, Vec<PushEntry>)> {
+    let count = stream.entries.len();
+    let labels = stream
+        .labels
+        .map_err(|error| Refusal::invalid("invalid_labels", format!("error parsing labels with error: {error}")));
+    let checked = labels.and_then(|labels| {
+        let text = text(&labels);
+        if labels.iter().any(|(name, _)| name.starts_with(RESERVED)) {
+            return Err(Refusal::invalid("invalid_labels", format!("stream '{text}' has a reserved label")));
+        }
+        limits.check_labels(&labels, &text).map(|()| (labels, text))
+    });
+    let (labels, text) = match checked {
+        Ok(checked) => checked,
+        Err(refusal) => {
+            refusals.extend(std::iter::repeat_n(refusal, count));
+            return None;
+        }
+    };
+    let now = i64::try_from(sent.now).unwrap_or(i64::MAX);
+    let mut entries = stream.entries;
+    entries.retain(|entry| {
+        let checked = limits.check_entry(entry, &text, now, !sent.shard.is_empty());
+        let valid = checked.is_ok();
+        refusals.extend(checked.err());
+        valid
+    });
+    (!entries.is_empty()).then_some((labels, entries))
+}
+
+/// Labels as Loki shows them.
+fn text(labels: &[(String, String)]) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+/// The answer to several refusals: limits before what is invalid.
+fn told(refusals: &[Refusal]) -> Result<(), Refusal> {
+    let Some(first) = refusals.iter().max_by_key(|refusal| refusal.status) else { return Ok(()) };
+    let mut words = String::new();
+    for refusal in refusals.iter().filter(|refusal| refusal.status == first.status).take(TOLD) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(words, "{}", refusal.words);
+    }
+    Err(Refusal { words: words.trim_end().to_owned(), ..first.clone() })
+}

@@ -1,0 +1,100 @@
+//! A server of HTTP/1 and HTTP/2 with or without TLS, whose connections can be ended from within.
+
+use std::sync::Arc;
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+
+/// What a server needs for TLS.
+pub(crate) type Tls = Arc<ServerConfig>;
+
+/// A listener on a free port of the loopback. Everything ends when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    url: String,
+    cuts: watch::Sender<u64>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// The connection by which a request came, among its extensions.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection(watch::Sender<Option<bool>>);
+
+impl Connection {
+    /// Ends it without an answer; with `reset` not in the orderly way.
+    pub(crate) fn end(&self, reset: bool) {
+        self.0.send_replace(Some(reset));
+    }
+}
+
+impl Server {
+    pub(crate) async fn start(router: axum::Router, tls: Option<Tls>) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://127.0.0.1:{}", listener.local_addr()?.port());
+        let cuts = watch::Sender::new(0);
+        let all_cuts = cuts.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (router, tls, mut cut) = (router.clone(), tls.clone(), all_cuts.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = accepted(stream, router, tls) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Ok(Self { url, cuts, accepting })
+    }
+
+    /// Where it listens.
+    pub(crate) fn url(&self) -> String {
+        self.url.clone()
+    }
+
+    /// Ends all connections.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+async fn accepted(stream: TcpStream, router: axum::Router, tls: Option<Tls>) -> anyhow::Result<()> {
+    let stream = stream.into_std()?;
+    // A second handle to the socket: the first goes where it cannot be reached any more.
+    let control = TcpStream::from_std(stream.try_clone()?)?;
+    let stream = TcpStream::from_std(stream)?;
+    let reset = match tls {
+        None => serve(stream, router).await,
+        Some(tls) => serve(TlsAcceptor::from(tls).accept(stream).await?, router).await,
+    };
+    if reset {
+        control.set_zero_linger()?;
+    }
+    Ok(())
+}
+
+/// Serves a connection to its end; whether it is to be reset.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: axum::Router) -> bool {
+    let (end, mut ended) = watch::channel(None);
+    let router = router.layer(axum::Extension(Connection(end)));
+    let builder = Builder::new(TokioExecutor::new());
+    let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    tokio::select! {
+        _ = serving => false,
+        _ = ended.changed() => ended.borrow().unwrap_or_default(),
+    }
+}

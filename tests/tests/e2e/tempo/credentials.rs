@@ -1,0 +1,45 @@
+//! Tokens that expire.
+
+use std::time::Duration;
+
+use afflux_tests::afflux::Afflux;
+use afflux_tests::load::Load;
+use afflux_tests::oauth::{CLIENT_ID, CLIENT_SECRET, TokenEndpoint};
+use afflux_tests::tempo::{Access, Settings, Tempo};
+
+use super::{acked, admin, dead_letters, holds, options, problem, send};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_expires_or_is_revoked_is_renewed_and_nobody_notices() -> anyhow::Result<()> {
+    for protocol in ["grpc", "http"] {
+        let dir = tempfile::tempdir()?;
+        let (tempo, issuer) =
+            (Tempo::start(Settings::default()).await?, TokenEndpoint::start(Duration::from_secs(4)).await?);
+        tempo.admit(Access::Issued(issuer.issued()));
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, CLIENT_SECRET)?;
+        let options = options(dir.path(), &tempo, protocol)
+            .env("AFFLUX__SINKS__TEMPO__AUTH__OAUTH2__TOKEN_URL", issuer.url())
+            .env("AFFLUX__SINKS__TEMPO__AUTH__OAUTH2__CLIENT_ID", CLIENT_ID)
+            .env("AFFLUX__SINKS__TEMPO__AUTH__OAUTH2__CLIENT_SECRET_FILE", secret.display().to_string());
+        let afflux = Afflux::start(dir.path(), &options).await?;
+        let load = Load::new(rand::random());
+        for round in 0..10 {
+            send(&load, &afflux, 2).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert_eq!(problem(&afflux).await?, None, "in round {round} over {protocol}");
+            if round == 2 {
+                issuer.issued().revoke();
+            }
+        }
+        holds(&tempo, &load, &acked(&load)).await?;
+        assert!(issuer.issued().count() >= 3, "{} tokens", issuer.issued().count());
+        assert!(tempo.count("unauthenticated") > 0, "the revoked token was never sent");
+        assert_eq!(dead_letters(&afflux)?.len(), 0);
+        for text in [afflux.log(), admin(&afflux, "metrics").await?.1] {
+            assert!(!text.contains(CLIENT_SECRET) && !text.contains("token-"), "a secret is shown");
+        }
+        afflux.stop().await?;
+    }
+    Ok(())
+}
