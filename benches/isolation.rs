@@ -1,16 +1,20 @@
 //! Freshness of every sink at a steady load, and what it costs the others when Loki is away for two minutes.
 //!
-//! One process on the local bus runs everything; `afflux generate` sends to it. The backends are a server that takes
-//! everything and keeps nothing. Ages are from the client's acknowledgement to the backend's, as the process's own
-//! histograms have them; quantiles are interpolated within a bucket.
+//! One process on the local bus runs everything; `afflux generate` sends spans and their logs to it, and this program more
+//! logs. The backends are a server that takes everything and keeps nothing. Ages are from the client's acknowledgement to
+//! the backend's, as the process's own histograms have them; quantiles are interpolated within a bucket. Of Parquet, which
+//! writes files every ten seconds, it is how long the oldest record has been waiting, looked at once a second.
 //!
-//! Arguments: `--rate N` spans a second (20,000 by default), `--quiet N` seconds (60), `--down N` seconds (120).
+//! Arguments: `--rate N` spans a second (20,000 by default), `--logs N` log records a second besides those of the spans
+//! (16,200), `--quiet N` seconds (60), `--down N` seconds (120).
 
 // A benchmark reports on its standard output.
 #![allow(clippy::print_stdout)]
 
 #[path = "args.rs"]
 mod args;
+#[path = "isolation/logs.rs"]
+mod logs;
 #[path = "sinks/null_server.rs"]
 mod null_server;
 
@@ -56,7 +60,11 @@ async fn measure() -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    let result = phases(&afflux, &url, (quiet, down)).await;
+    let more_logs = args::number("--logs", 16_200)?;
+    let result = tokio::select! {
+        result = phases(&afflux, &url, (quiet, down)) => result,
+        ended = logs::send(afflux.http, more_logs) => ended,
+    };
     let _ = load.kill();
     let _ = load.wait();
     result?;
@@ -67,12 +75,14 @@ async fn measure() -> Result<()> {
 async fn phases(afflux: &Afflux, url: &str, (quiet, down): (Duration, Duration)) -> Result<()> {
     sleep(WARM).await;
     let start = Seen::of(afflux).await?;
-    sleep(quiet).await;
+    let parquet = watch(afflux, quiet).await?;
+    println!("quiet: Parquet's oldest record has waited {parquet:.2} s (p99)");
     let calm = Seen::of(afflux).await?;
     println!("{:<18}{:>10}{:>12}{:>12}{:>12}", "", "items/s", "p50 s", "p99 s", "p99 ratio");
     let before: Vec<f64> = SINKS.iter().map(|sink| calm.row("quiet", *sink, &start, None)).collect();
     tell(url, "down").await?;
-    sleep(down).await;
+    let waited = watch(afflux, down).await?;
+    println!("Loki away: Parquet's oldest record has waited {waited:.2} s (p99), ratio {:.2}", waited / parquet);
     let away = Seen::of(afflux).await?;
     for (sink, before) in SINKS.iter().zip(&before).filter(|(sink, _)| sink.0 != "sinks.loki") {
         away.row("Loki away", *sink, &calm, Some(*before));
@@ -95,6 +105,20 @@ async fn phases(afflux: &Afflux, url: &str, (quiet, down): (Duration, Duration))
             return Ok(());
         }
     }
+}
+
+/// Looks once a second for how long Parquet's oldest record has been waiting; the 99th percentile of that.
+async fn watch(afflux: &Afflux, time: Duration) -> Result<f64> {
+    let (until, mut waits) = (Instant::now() + time, Vec::new());
+    while Instant::now() < until {
+        sleep(Duration::from_secs(1)).await;
+        let of = "afflux_watermark_age_seconds{component=\"sinks.parquet\"";
+        let now = Seen::of(afflux).await?;
+        let ages = now.values.iter().filter(|(series, _)| series.starts_with(of)).map(|(_, age)| *age);
+        waits.push(ages.fold(0.0, f64::max));
+    }
+    waits.sort_by(f64::total_cmp);
+    Ok(waits[(waits.len() * 99 / 100).min(waits.len() - 1)])
 }
 
 async fn tell(url: &str, what: &str) -> Result<()> {

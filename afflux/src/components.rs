@@ -13,6 +13,7 @@ use afflux_runtime::delivery::{Backend, Delivery, Replay};
 use afflux_runtime::{Component, Role};
 use afflux_sinks::loki::{self, Loki};
 use afflux_sinks::parquet::ParquetSink;
+use afflux_sinks::prometheus::scrape::{self, Scrape};
 use afflux_sinks::prometheus::{self, PrometheusSink};
 use afflux_sinks::tempo::{self, Tempo};
 
@@ -64,6 +65,7 @@ pub(crate) const COMPONENTS: &[Entry] = &[
         build: |config| component(prometheus(config)),
         replay: Some(|config| again(prometheus(config))),
     },
+    Entry { name: scrape::NAME, role: Role::Sinks, build: scraped, replay: None },
 ];
 
 fn otlp(config: &Config) -> Built {
@@ -131,6 +133,11 @@ fn prometheus(config: &Config) -> anyhow::Result<Option<Delivery<PrometheusSink>
 fn tempo(config: &Config) -> anyhow::Result<Option<Delivery<Tempo>>> {
     let Some(tempo) = config.sinks.tempo.on() else { return Ok(None) };
     Ok(tempo::sink(tempo, &config.topic_names())?)
+}
+
+fn scraped(config: &Config) -> Built {
+    let Some(scrape) = config.sinks.scrape.on() else { return Ok(None) };
+    Ok(Some(Box::new(Scrape::new(scrape, &config.topic_names())?)))
 }
 
 fn component<B: Backend>(sink: anyhow::Result<Option<Delivery<B>>>) -> Built {
@@ -231,10 +238,11 @@ mod tests {
     fn the_table_names_components_as_they_name_themselves() {
         let mut config = Config::default();
         config.producers.generate = afflux_runtime::config::Section::default();
-        let SinksConfig { loki, tempo, prometheus, .. } = &mut config.sinks;
+        let SinksConfig { loki, tempo, prometheus, scrape, .. } = &mut config.sinks;
         *loki = serde_json::from_str(r#"{"url": "http://a:3100"}"#).expect("valid");
         *prometheus = serde_json::from_str(r#"{"url": "http://a:9090"}"#).expect("valid");
         *tempo = serde_json::from_str(r#"{"endpoint": "http://a:4317"}"#).expect("valid");
+        *scrape = afflux_runtime::config::Section::default();
         config.bus.kafka.sources =
             vec![serde_json::from_str(r#"{"name": "east", "brokers": "a:9092"}"#).expect("valid")];
         let table: Vec<_> = COMPONENTS.iter().map(|entry| entry.name).collect();
@@ -252,7 +260,7 @@ mod tests {
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus, sinks.scrape";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

@@ -15,6 +15,7 @@ use afflux_schemas::topics::{DEFAULT_PREFIX, Topics};
 use afflux_sinks::loki::LokiConfig;
 use afflux_sinks::parquet::ParquetConfig;
 use afflux_sinks::prometheus::PrometheusConfig;
+use afflux_sinks::prometheus::scrape::ScrapeConfig;
 use afflux_sinks::tempo::TempoConfig;
 use anyhow::Context as _;
 use schemars::JsonSchema;
@@ -138,7 +139,7 @@ pub(crate) struct ProducersConfig {
     pub(crate) generate: Section<GenerateConfig>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SinksConfig {
     /// Writes Parquet files to a directory or an object store.
@@ -149,6 +150,8 @@ pub(crate) struct SinksConfig {
     pub(crate) tempo: Section<TempoConfig>,
     /// Sends derived series to Prometheus or to what else takes its remote write; on where `url` is set.
     pub(crate) prometheus: Section<PrometheusConfig>,
+    /// Shows derived series under `/metrics/derived` of the admin port.
+    pub(crate) scrape: Section<ScrapeConfig>,
 }
 
 impl Default for Config {
@@ -170,6 +173,14 @@ impl Default for Config {
 impl Default for ProducersConfig {
     fn default() -> Self {
         Self { otlp: Section::default(), generate: Section::Off }
+    }
+}
+
+impl Default for SinksConfig {
+    fn default() -> Self {
+        let (parquet, loki, tempo, prometheus) =
+            (Section::default(), Section::default(), Section::default(), Section::default());
+        Self { parquet, loki, tempo, prometheus, scrape: Section::Off }
     }
 }
 

@@ -20,6 +20,9 @@ use crate::{admin, buses};
 /// Feeds a sink again; over the admin port where another process owns the bus.
 pub(crate) async fn replay(args: ReplayArgs) -> anyhow::Result<()> {
     let of = Span { from_ms: args.from, until_ms: args.until };
+    if of.until_ms.is_some_and(|until_ms| until_ms <= of.from_ms) {
+        return Err(Misuse("`--until` is not behind `--from`; there is nothing between them".into()).into());
+    }
     let Some(file) = &args.place.config else {
         return over_admin(args.place.admin.as_deref().unwrap_or(admin::DEFAULT), &args.sink, of).await;
     };
@@ -91,7 +94,7 @@ struct Teller {
 
 impl Teller {
     fn tell(&mut self, progress: &Progress) -> std::io::Result<()> {
-        let Progress { records, items, dead_letters, done, .. } = progress;
+        let Progress { records, items, dead_letters, passed_over, done, .. } = progress;
         let mut said = std::io::stderr();
         let terminal = said.is_terminal();
         if self.problem != progress.problem {
@@ -106,8 +109,12 @@ impl Teller {
         let newest = humantime::format_rfc3339_seconds(newest);
         if *done {
             let _ = if terminal { write!(said, "\r\x1b[K") } else { Ok(()) };
+            let not_taken = match passed_over {
+                0 => String::new(),
+                count => format!(", {count} not taken, as stored already, out of order, or rejected"),
+            };
             return print(&format!(
-                "{records} records with {items} items delivered again, {dead_letters} dead letters\n"
+                "{records} records with {items} items delivered again, {dead_letters} dead letters{not_taken}\n"
             ));
         }
         let _ = if terminal { write!(said, "\r\x1b[K{items} items, at {newest}") } else { Ok(()) };

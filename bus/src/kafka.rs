@@ -12,6 +12,7 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+mod message;
 mod oauth;
 mod producer;
 mod reader;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
 use crate::contract::{Assignment, Offset};
-use crate::record::{Generation, PartitionId};
+use crate::record::{Generation, PartitionId, Received};
 
 /// Low watermark of settled offsets, per partition and generation.
 ///
@@ -49,6 +49,31 @@ struct Delivered {
     settled: bool,
 }
 
+impl Partition {
+    fn delivered(&mut self, offset: u64, (timestamp_ms, at): (i64, Instant)) {
+        let next = self.open.back().map_or(self.watermark, |last| last.offset + 1);
+        if offset >= next {
+            self.open.push_back(Delivered { offset, timestamp_ms, at, settled: false });
+        }
+    }
+
+    fn settle(&mut self, offset: u64) -> Settle {
+        let Ok(at) = self.open.binary_search_by_key(&offset, |delivered| delivered.offset) else {
+            return Settle::Unknown;
+        };
+        if std::mem::replace(&mut self.open[at].settled, true) {
+            return Settle::Unknown;
+        }
+        if at > 0 {
+            return Settle::Held;
+        }
+        while let Some(settled) = self.open.pop_front_if(|delivered| delivered.settled) {
+            self.watermark = settled.offset + 1;
+        }
+        Settle::Advanced
+    }
+}
+
 impl Ledger {
     /// An empty ledger.
     pub fn new() -> Self {
@@ -68,15 +93,22 @@ impl Ledger {
         self.partitions.remove(partition);
     }
 
-    /// Notes that a record was delivered: its own time in milliseconds since the Unix epoch, and when that was. Offsets of a partition come rising; others, and those of another
-    /// generation, are ignored.
+    /// Notes that a record was delivered: its own time in milliseconds since the Unix epoch, and when that was. Offsets of
+    /// a partition come rising; others, and those of another generation, are ignored.
     pub fn delivered(&mut self, partition: &PartitionId, generation: Generation, offset: u64, time: (i64, Instant)) {
-        let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) else {
-            return;
-        };
-        let next = known.open.back().map_or(known.watermark, |last| last.offset + 1);
-        if offset >= next {
-            known.open.push_back(Delivered { offset, timestamp_ms: time.0, at: time.1, settled: false });
+        if let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) {
+            known.delivered(offset, time);
+        }
+    }
+
+    /// Notes that these records were delivered, as [`Ledger::delivered`] does one by one.
+    pub fn delivered_all(&mut self, records: &[Received], at: Instant) {
+        for run in records.chunk_by(|a, b| a.generation == b.generation && a.from == b.from) {
+            let Some(Received { from, generation, .. }) = run.first() else { continue };
+            let Some(known) = self.partitions.get_mut(from).filter(|known| known.generation == *generation) else {
+                continue;
+            };
+            run.iter().for_each(|record| known.delivered(record.offset, (record.timestamp_ms, at)));
         }
     }
 
@@ -86,19 +118,18 @@ impl Ledger {
             self.stale += 1;
             return Settle::Stale;
         };
-        let Ok(at) = known.open.binary_search_by_key(&offset, |delivered| delivered.offset) else {
-            return Settle::Unknown;
+        known.settle(offset)
+    }
+
+    /// Notes that these records of a partition are dealt with for good, as [`Ledger::settle`] does one by one.
+    pub fn settle_all(&mut self, partition: &PartitionId, generation: Generation, offsets: &[u64]) {
+        let Some(known) = self.partitions.get_mut(partition).filter(|known| known.generation == generation) else {
+            self.stale += offsets.len() as u64;
+            return;
         };
-        if std::mem::replace(&mut known.open[at].settled, true) {
-            return Settle::Unknown;
+        for &offset in offsets {
+            known.settle(offset);
         }
-        if at > 0 {
-            return Settle::Held;
-        }
-        while let Some(settled) = known.open.pop_front_if(|delivered| delivered.settled) {
-            known.watermark = settled.offset + 1;
-        }
-        Settle::Advanced
     }
 
     /// Settles everything below these offsets, as a commit of them does; those of an older generation are ignored.
@@ -119,6 +150,11 @@ impl Ledger {
             last.extend(time.map(|time| (partition.clone(), time)));
         }
         last
+    }
+
+    /// Below this everything of a partition is settled; 0 where the partition is not known.
+    pub fn watermark(&self, partition: &PartitionId) -> u64 {
+        self.partitions.get(partition).map_or(0, |known| known.watermark)
     }
 
     /// Of the oldest unsettled record of a partition: its timestamp, and when it was delivered.

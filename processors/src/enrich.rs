@@ -28,7 +28,6 @@ use bytes::Bytes;
 
 pub use config::{EnrichConfig, InvalidEnrich, JoinKey};
 pub use join::{Join, add_absent, find};
-pub(crate) use objects::Objects;
 pub use step::{Enrich, NAME};
 pub use table::{Change, PodRef, Table};
 
@@ -55,16 +54,6 @@ impl Shared {
     /// For looking things up.
     pub fn read(&self) -> RwLockReadGuard<'_, Enricher> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts another table in its place.
-    pub(crate) fn replace(&self, enricher: Enricher) {
-        *self.write() = enricher;
-    }
-
-    /// An empty one so configured.
-    pub(crate) fn fresh(&self) -> Enricher {
-        self.read().fresh()
     }
 
     /// For filling the table.

@@ -8,6 +8,7 @@ pub mod component;
 pub mod config;
 pub mod dead_letter;
 pub mod delivery;
+pub mod followed;
 pub mod lag;
 pub mod logging;
 mod metered;

@@ -97,12 +97,8 @@ impl Watch {
                 state.leaving.extend(partitions.iter().cloned());
             }
             Event::Records(records) => {
-                let now = Instant::now();
-                for record in records {
-                    // Repeats lie below the watermark, and are passed over.
-                    let time = (record.timestamp_ms, now);
-                    state.ledger.delivered(&record.from, record.generation, record.offset, time);
-                }
+                // Repeats lie below the watermark, and are passed over.
+                state.ledger.delivered_all(records, Instant::now());
             }
             Event::Expired { .. } => {}
         }

@@ -15,10 +15,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::BodyExt as _;
 use reqwest::{Body, Certificate, Client, Identity, Proxy, Url};
 
-use self::auth::Credentials;
+use self::auth::{Credentials, NoCredentials};
 pub use self::config::{AuthConfig, BasicConfig, BearerConfig, ClientTlsConfig, OAuth2Config};
 pub(crate) use self::reply::Reply;
 
+/// What the TLS library says of an answer in plain text.
+const NO_TLS: &str = "InvalidContentType";
 /// Bytes of an answer that are read.
 const ANSWER_BYTES: usize = 64 * 1024;
 /// How long a connection may take to be made.
@@ -84,13 +86,22 @@ impl HttpClient {
     /// Posts a body. An answer of whatever status is `Ok`; `Err` says what follows where there was none.
     pub(crate) async fn post(&self, headers: HeaderMap, body: impl Into<Body>) -> Result<Reply, Answer> {
         let later = |reason, error| Answer::Later { reason, error, after: None };
-        let authorization = self.credentials.header().await.map_err(|why| later("credentials", why))?;
+        let authorization = self.credentials.header().await.map_err(|why| match why {
+            NoCredentials::Later(why) => later("credentials", why),
+            NoCredentials::Wrong(why) => {
+                Answer::Blocked { reason: "unauthorized", error: format!("{why}; check `auth`") }
+            }
+        })?;
         let mut all = self.headers.clone();
         all.extend(headers);
         all.extend(authorization.clone().map(|value| (header::AUTHORIZATION, value)));
         let sent = self.client.post(self.url.clone()).headers(all).body(body).send().await;
         let failed = |error: &reqwest::Error| {
-            later(if error.is_connect() { "unreachable" } else { "connection_lost" }, because(error))
+            let mut why = because(error);
+            if why.contains(NO_TLS) {
+                why.push_str("; the server seems to speak no TLS there, which http:// would be for");
+            }
+            later(if error.is_connect() { "unreachable" } else { "connection_lost" }, why)
         };
         let response = sent.map_err(|error| failed(&error))?;
         let (parts, mut body) = http::Response::<Body>::from(response).into_parts();

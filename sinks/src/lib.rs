@@ -2,6 +2,7 @@
 //!
 //! Each sink is a component with a consumer group of its own, so a slow backend delays nobody else.
 
+mod buffers;
 pub mod http;
 pub mod loki;
 pub mod parquet;

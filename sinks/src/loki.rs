@@ -6,6 +6,7 @@
 
 mod answer;
 mod backend;
+mod behind;
 mod config;
 mod encode;
 mod entry;

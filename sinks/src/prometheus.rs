@@ -18,6 +18,7 @@ mod histogram;
 mod labels;
 mod names;
 mod request;
+pub mod scrape;
 mod symbols;
 #[cfg(test)]
 mod tests;

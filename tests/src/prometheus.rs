@@ -16,6 +16,10 @@ use crate::watchdog::Watchdog;
 
 /// How long a start may take; well under a second on two idle cores.
 const START: Duration = Duration::from_secs(60);
+/// What switches exemplars and native histograms on.
+const FEATURES: &[&str] = &["--enable-feature=exemplar-storage,native-histograms"];
+/// File of whom to scrape, beside the configuration.
+const TARGETS: &str = "targets.json";
 /// The past that is asked for: all of it.
 const RANGE: &str = "30d";
 /// How far behind the present samples are asked for, seconds: some intervals end a little ahead of it.
@@ -73,14 +77,34 @@ pub struct Exemplar {
 impl Prometheus {
     /// Starts a server without data and waits until it is ready.
     pub async fn start(program: &Path) -> anyhow::Result<Self> {
-        Self::start_with(program, &["--enable-feature=exemplar-storage,native-histograms"]).await
+        Self::start_with(program, FEATURES).await
+    }
+
+    /// The same, and every second it scrapes that path of whom [`Prometheus::target`] names, which it calls `afflux`.
+    pub async fn scraping(program: &Path, path: &str) -> anyhow::Result<Self> {
+        let job = format!("{{job_name: afflux, metrics_path: {path}, file_sd_configs: [{{files: [{TARGETS}]}}]}}");
+        let scraping = format!("global: {{scrape_interval: 1s}}\nscrape_configs: [{job}]\n");
+        Self::start_in(program, FEATURES, &scraping).await
+    }
+
+    /// Has it scrape that port of the loopback, and no other any more.
+    pub fn target(&self, port: u16) -> anyhow::Result<()> {
+        let targets = serde_json::json!([{"targets": [format!("127.0.0.1:{port}")], "labels": {"instance": "afflux"}}]);
+        let (new, path) = (self.dir.path().join("new"), self.dir.path().join(TARGETS));
+        std::fs::write(&new, targets.to_string())?;
+        Ok(std::fs::rename(new, path)?)
     }
 
     /// The same with arguments in place of those that switch exemplars and native histograms on.
     pub async fn start_with(program: &Path, arguments: &[&'static str]) -> anyhow::Result<Self> {
+        Self::start_in(program, arguments, "").await
+    }
+
+    async fn start_in(program: &Path, arguments: &[&'static str], config: &str) -> anyhow::Result<Self> {
         let [port] = crate::afflux::free_ports()?;
         let dir = tempfile::Builder::new().prefix("afflux-prometheus-").tempdir()?;
-        std::fs::write(dir.path().join("prometheus.yml"), "storage: {exemplars: {max_exemplars: 100000}}\n")?;
+        let config = format!("storage: {{exemplars: {{max_exemplars: 100000}}}}\n{config}");
+        std::fs::write(dir.path().join("prometheus.yml"), config)?;
         let (server, watchdog) = spawn((program, arguments), dir.path(), port)?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         let start = (program.to_owned(), arguments.to_vec());

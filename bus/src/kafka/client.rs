@@ -1,16 +1,13 @@
 //! What every librdkafka client of this bus shares: its log, its health, its knowledge of topics.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{IsError as _, KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Statistics};
 
@@ -20,7 +17,7 @@ use super::error::{Operation, is_unknown_topic};
 use super::oauth;
 use super::security::KafkaSasl;
 use crate::error::{BusError, ErrorClass};
-use crate::record::{Generation, Headers, PartitionId, Received, Record};
+use crate::record::{PartitionId, Record};
 
 /// How long a topic's partition count is answered from memory before it is asked for again.
 const TOPIC_REFRESH: Duration = Duration::from_secs(60);
@@ -322,37 +319,6 @@ impl Topics {
 pub(super) fn check_size(record: &Record, config: &KafkaConfig) -> Result<(), BusError> {
     let (size, limit) = (record.size(), config.max_record_bytes);
     if size > limit { Err(BusError::TooLarge { to: record.to.clone(), size, limit }) } else { Ok(()) }
-}
-
-/// A message as the bus delivers it, its generation still to be set.
-pub(super) fn received(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Received {
-    let copy = Bytes::copy_from_slice;
-    let headers = message.headers().map_or_else(Headers::new, |headers| {
-        let header = |at| catch_unwind(AssertUnwindSafe(|| headers.get(at))).map_err(|_| at);
-        let known = (0..headers.count()).map(header).filter_map(|header| match header {
-            Ok(header) => Some((Arc::from(header.key), header.value.map_or_else(Bytes::new, copy))),
-            // The client library panics at a name that is no text. It could not be passed on in any way.
-            Err(at) => {
-                tracing::warn!(
-                    topic = &*topic,
-                    offset = message.offset(),
-                    header = at,
-                    "header whose name is no UTF-8 left out"
-                );
-                None
-            }
-        });
-        Headers(known.collect())
-    });
-    Received {
-        from: PartitionId { topic, partition: u32::try_from(message.partition()).unwrap_or(0) },
-        generation: Generation(0),
-        offset: u64::try_from(message.offset()).unwrap_or(0),
-        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
-        key: message.key().map(copy),
-        value: message.payload().map(copy),
-        headers,
-    }
 }
 
 /// A partition as librdkafka numbers it.

@@ -18,8 +18,9 @@ use rdkafka::{ClientContext, Statistics};
 use tokio::sync::mpsc;
 
 use super::admin::{offset_list, offsets};
-use super::client::{Shared, blocking, received};
+use super::client::{Shared, blocking};
 use super::error::is_unknown_topic;
+use super::message::received;
 use crate::contract::{Reader, ReaderEvent};
 use crate::error::{BusError, ErrorClass};
 use crate::record::{PartitionId, Received};

@@ -2,12 +2,12 @@
 
 use afflux_bus::{BusError, Consumer, ConsumerConfig, ErrorClass};
 use afflux_runtime::admin::State;
+use afflux_runtime::followed::Followed;
 use afflux_runtime::{Backoff, Context, Signal, metered};
 use tokio::time::sleep;
 
 use super::{DRAIN_LIMIT, FIRST_RETRY, LAST_RETRY, NAME, ProcessorStage, default_transactional_id};
 use crate::derive::Derived;
-use crate::enrich::Objects;
 use crate::enrich::gate::Gate;
 use crate::merge::Merger;
 use crate::steps::{self, Chains, InvalidChain};
@@ -18,7 +18,7 @@ pub(super) struct Connected {
     pub(super) consumer: Box<dyn Consumer>,
     pub(super) work: Work,
     /// The table of objects, which is followed as long as this is kept.
-    pub(super) objects: Option<Objects>,
+    pub(super) objects: Option<Followed>,
 }
 
 impl ProcessorStage {
@@ -91,7 +91,7 @@ impl ProcessorStage {
                     context.shutdown.cancelled().await;
                     sleep(DRAIN_LIMIT).await;
                 };
-                let loading = Objects::load(context.bus.clone(), self.topics.objects().into(), objects);
+                let loading = Followed::load(context.bus.clone(), self.topics.objects().into(), objects);
                 tokio::select! {
                     loaded = loading => Some(loaded?),
                     () = given_up => return Err(BusError::Closed),

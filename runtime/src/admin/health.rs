@@ -1,10 +1,12 @@
 //! What each component says of itself.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
+use super::exposition::Exposition;
 use crate::metrics::Signal;
 
 /// What a component says of itself.
@@ -63,12 +65,22 @@ pub struct HealthTable {
 }
 
 /// What components tell beside their states.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Told {
     /// By component.
     chains: BTreeMap<&'static str, Chain>,
     /// By their own names.
     reports: BTreeMap<&'static str, Value>,
+    /// By their own names.
+    expositions: BTreeMap<&'static str, Arc<dyn Exposition>>,
+}
+
+impl fmt::Debug for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expositions: Vec<_> = self.expositions.keys().collect();
+        let Self { chains, reports, .. } = self;
+        write!(f, "Told {{ chains: {chains:?}, reports: {reports:?}, expositions: {expositions:?} }}")
+    }
 }
 
 impl HealthTable {
@@ -98,6 +110,11 @@ impl HealthTable {
     /// The last report that was published under a name.
     pub fn report(&self, name: &str) -> Option<Value> {
         self.told().reports.get(name).cloned()
+    }
+
+    /// What is shown under `/metrics/NAME`.
+    pub(super) fn exposition(&self, name: &str) -> Option<Arc<dyn Exposition>> {
+        self.told().expositions.get(name).cloned()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -132,5 +149,9 @@ impl Health {
     /// whichever component publishes last under a name is heard. No secrets may be in it.
     pub fn publish(&self, name: &'static str, report: Value) {
         self.table.told().reports.insert(name, report);
+    }
+    /// Shows metrics under `/metrics/NAME` of the admin port.
+    pub fn expose(&self, name: &'static str, metrics: Arc<dyn Exposition>) {
+        self.table.told().expositions.insert(name, metrics);
     }
 }

@@ -12,11 +12,12 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::exposition::{self, TextFormat};
 use super::status::Monitor;
 use super::{dead_letters, replay};
 
 /// What `/metrics` is.
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS: &str = TextFormat::OpenMetrics.content_type();
 
 /// Why the admin port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,7 @@ impl AdminServer {
             .route("/{report}", get(report))
             .merge(dead_letters::routes())
             .merge(replay::routes())
+            .merge(exposition::routes())
             .with_state(Arc::clone(&monitor));
         tokio::select! {
             served = axum::serve(self.listener, routes) => {

@@ -204,6 +204,14 @@ pub enum Answer {
         /// In full.
         error: String,
     },
+    /// The backend refuses it in this form, and the sink has learned in which one it takes it: the batch is encoded anew. Only
+    /// where that makes another request.
+    Otherwise {
+        /// One fixed word.
+        reason: &'static str,
+        /// In full.
+        error: String,
+    },
     /// Whatever is sent is refused until somebody mends the cause: credentials, tenant, address.
     Blocked {
         /// One fixed word.

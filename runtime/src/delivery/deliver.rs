@@ -35,12 +35,16 @@ pub(super) struct Deliverer<B> {
     pub(super) newest: Mutex<BTreeMap<Kind, Arc<AtomicI64>>>,
     /// Dead letters so far.
     pub(super) refused: AtomicU64,
+    /// Items so far that the backend did not take, for good and without dead letters.
+    pub(super) passed_over: AtomicU64,
 }
 
 /// What is left to do of a delivery.
 enum Next {
     /// The request is dealt with.
     Done,
+    /// It is to be encoded anew.
+    Again,
     /// Parts of it may be taken.
     Split { reason: &'static str, error: String },
 }
@@ -63,6 +67,7 @@ impl<B: Backend> Deliverer<B> {
             let encoded = self.backend.encode(&batch);
             match self.hand_over(&encoded, &trouble).await {
                 Next::Done => self.settled(&batch, &encoded, &trouble).await?,
+                Next::Again => left.push(batch),
                 Next::Split { reason, error } => match batch.split() {
                     Some([first, second]) => left.extend([second, first]),
                     None => {
@@ -82,17 +87,24 @@ impl<B: Backend> Deliverer<B> {
             let mut blocked = Backoff::new(self.config.retry.initial.0, BLOCKED);
             for attempt in 0.. {
                 let pause = match self.attempt(request, attempt).await {
-                    Answer::Stored => break,
+                    Answer::Stored => {
+                        trouble.stored();
+                        break;
+                    }
                     Answer::Known { reason } => {
-                        self.count(&self.metrics.dropped_items, reason, 1);
+                        self.pass_over(reason, 1);
                         break;
                     }
                     Answer::PartlyStored { rejected, error } => {
                         tracing::warn!(component = self.backend.name(), rejected, error, "the backend rejected items");
-                        self.count(&self.metrics.dropped_items, "rejected", rejected);
+                        self.pass_over("rejected", rejected);
                         break;
                     }
                     Answer::Refused { reason, error } => return Next::Split { reason, error },
+                    Answer::Otherwise { reason, error } => {
+                        self.failed(trouble, (reason, &error), None);
+                        return Next::Again;
+                    }
                     Answer::Later { reason, error, after } => {
                         self.failed(trouble, (reason, &error), None);
                         pace.next(after)
@@ -107,6 +119,11 @@ impl<B: Backend> Deliverer<B> {
             trouble.over();
         }
         Next::Done
+    }
+
+    fn pass_over(&self, reason: &'static str, items: u64) {
+        self.count(&self.metrics.dropped_items, reason, items);
+        self.passed_over.fetch_add(items, Ordering::Relaxed);
     }
 
     async fn attempt(&self, request: &B::Request, attempt: u32) -> Answer {

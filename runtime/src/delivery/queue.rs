@@ -1,12 +1,13 @@
 //! The records of one partition on their way: gathered into batches, then waiting for their turn. Pure.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use afflux_bus::Received;
-use afflux_schemas::topics::HEADER_TENANT;
+use afflux_schemas::topics::{HEADER_REPLAY_TO, HEADER_TENANT};
 use bytes::Bytes;
+use hashbrown::HashSet;
 
 use super::backend::{Batch, Kind, Order};
 use super::config::BatchConfig;
@@ -21,7 +22,7 @@ pub(super) struct Queue {
     kind: Kind,
     order: Order,
     limits: (usize, u64, Duration),
-    /// Batches in the making, one for each tenant.
+    /// Batches in the making, one for each tenant, and one more where dead letters come again.
     open: Vec<Open>,
     closed: VecDeque<Round>,
     /// Keys of the records in the making, where no key may come twice.
@@ -53,13 +54,16 @@ impl Queue {
         }
         let (bytes, items) = (record.size(), dead_letter::items(&record.headers));
         let tenant = record.headers.get(HEADER_TENANT).and_then(|tenant| std::str::from_utf8(tenant).ok());
-        let at = match self.open.iter().position(|open| open.batch.tenant.as_deref() == tenant) {
+        // A dead letter that comes again may be old.
+        let replay = record.headers.get(HEADER_REPLAY_TO).is_some();
+        let same = |open: &Open| open.batch.tenant.as_deref() == tenant && open.batch.replay == replay;
+        let at = match self.open.iter().position(same) {
             Some(at) if self.open[at].bytes + bytes > max_bytes => {
                 self.close(at);
-                self.begin(tenant.map(Arc::from), now)
+                self.begin(tenant.map(Arc::from), replay, now)
             }
             Some(at) => at,
-            None => self.begin(tenant.map(Arc::from), now),
+            None => self.begin(tenant.map(Arc::from), replay, now),
         };
         self.keys.extend(key);
         let open = &mut self.open[at];
@@ -71,8 +75,8 @@ impl Queue {
         }
     }
 
-    fn begin(&mut self, tenant: Option<Arc<str>>, now: Instant) -> usize {
-        let batch = Batch { kind: self.kind, tenant, replay: false, records: Vec::new() };
+    fn begin(&mut self, tenant: Option<Arc<str>>, replay: bool, now: Instant) -> usize {
+        let batch = Batch { kind: self.kind, tenant, replay, records: Vec::new() };
         self.open.push(Open { batch, bytes: 0, items: 0, since: now });
         self.open.len() - 1
     }

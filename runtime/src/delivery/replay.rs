@@ -25,6 +25,8 @@ use crate::metrics::Metrics;
 
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// What part of `in_flight` a replay takes, on top of what the sink itself has.
+const SHARE: usize = 4;
 /// First and longest wait after a read that failed.
 const READ: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
@@ -47,6 +49,8 @@ pub struct Progress {
     pub items: u64,
     /// Those of them that became dead letters, in parts perhaps.
     pub dead_letters: u64,
+    /// Samples or items that the backend did not take: it has them, or newer ones of their series, or rejected them.
+    pub passed_over: u64,
     /// Time of the newest record read, milliseconds since the Unix epoch.
     pub newest_ms: Option<i64>,
     /// What keeps it from going on at the moment.
@@ -83,7 +87,7 @@ impl<B: Backend> Replay for Delivery<B> {
         told: mpsc::Sender<Progress>,
     ) -> Result<(), BusError> {
         let config = ReaderConfig { from: Start::Timestamp(of.from_ms), ..ReaderConfig::new(self.topics()) };
-        let fetch_bytes = config.fetch_bytes.min(self.in_flight() / 4);
+        let fetch_bytes = config.fetch_bytes.min(self.in_flight() / SHARE / 4);
         let reader = bus.reader(ReaderConfig { fetch_bytes, ..config }).await?;
         // Counts of its own: those of the process are about what is new.
         let deliverer = Arc::new(self.deliverer(bus.producer().await?, Arc::new(Metrics::new())));
@@ -123,7 +127,7 @@ impl<B: Backend> Replaying<B> {
         let mut pace = Backoff::new(READ.0, READ.1);
         let (mut ticks, mut complete) = (interval(TELL_EVERY), false);
         while !complete || !self.rounds.is_empty() {
-            let room = self.bytes < self.deliverer.config.in_flight.as_usize();
+            let room = self.bytes < self.deliverer.config.in_flight.as_usize() / SHARE;
             tokio::select! {
                 biased;
                 Some(ended) = self.rounds.join_next() => self.delivered(ended)?,
@@ -158,7 +162,8 @@ impl<B: Backend> Replaying<B> {
             Condition::Delayed(error) | Condition::Blocked(_, error) => Some(error),
         };
         let dead_letters = self.deliverer.refused.load(std::sync::atomic::Ordering::Relaxed);
-        Progress { problem, dead_letters, done, ..self.progress.clone() }
+        let passed_over = self.deliverer.passed_over.load(std::sync::atomic::Ordering::Relaxed);
+        Progress { problem, dead_letters, passed_over, done, ..self.progress.clone() }
     }
 
     fn take(&mut self, record: Received) {

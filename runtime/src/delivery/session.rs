@@ -54,6 +54,8 @@ pub(super) struct Session<B: Backend> {
     rounds: JoinSet<Delivered>,
     /// Reasons for which the backend has refused everything so far.
     blocked: Option<&'static str>,
+    /// Whether deliveries have been failing.
+    delayed: bool,
     rejoin: Option<&'static str>,
 }
 
@@ -76,6 +78,7 @@ impl<B: Backend> Session<B> {
             ledger: Ledger::new(),
             rounds: JoinSet::new(),
             blocked: None,
+            delayed: false,
             rejoin: None,
         }
     }
@@ -170,7 +173,7 @@ impl<B: Backend> Session<B> {
                 }
             }
             Event::Records(records) => {
-                records.into_iter().for_each(|record| self.take(record));
+                self.take(records);
                 self.send();
                 self.balance()?;
             }
@@ -202,23 +205,34 @@ impl<B: Backend> Session<B> {
         }
     }
 
-    fn take(&mut self, record: Received) {
-        let Some(owned) = self.partitions.get_mut(&record.from).filter(|owned| owned.generation == record.generation)
-        else {
-            return;
-        };
+    fn take(&mut self, records: Vec<Received>) {
         let now = Instant::now();
-        let (from, generation, offset) = (&record.from, record.generation, record.offset);
-        self.ledger.delivered(from, generation, offset, (record.timestamp_ms, now));
-        if dead_letter::is_for_another(&record.headers, self.deliverer.backend.name()) {
-            self.ledger.settle(from, generation, offset);
-            let labels = ReasonLabels { component: self.deliverer.backend.name(), reason: FOR_ANOTHER };
-            let items = dead_letter::items(&record.headers);
-            self.deliverer.metrics.dropped_items.get_or_create(&labels).inc_by(items);
-            return;
+        self.ledger.delivered_all(&records, now);
+        let mut records = records.into_iter().peekable();
+        while let Some(Received { from, generation, .. }) = records.peek() {
+            // They come in runs of one partition.
+            let (from, generation) = (from.clone(), *generation);
+            let mut owned = self.partitions.get_mut(&from).filter(|owned| owned.generation == generation);
+            let mut passed_over = Vec::new();
+            while let Some(record) = records.next_if(|next| next.generation == generation && next.from == from) {
+                let Some(owned) = &mut owned else { continue };
+                if dead_letter::is_for_another(&record.headers, self.deliverer.backend.name()) {
+                    passed_over.push(record);
+                    continue;
+                }
+                owned.bytes += record.size();
+                owned.queue.push(record, now);
+            }
+            passed_over.iter().for_each(|record| self.pass_over(record));
         }
-        owned.bytes += record.size();
-        owned.queue.push(record, now);
+    }
+
+    /// A replay that another component asked for.
+    fn pass_over(&mut self, record: &Received) {
+        self.ledger.settle(&record.from, record.generation, record.offset);
+        let labels = ReasonLabels { component: self.name(), reason: FOR_ANOTHER };
+        let items = dead_letter::items(&record.headers);
+        self.deliverer.metrics.dropped_items.get_or_create(&labels).inc_by(items);
     }
 
     fn close_due(&mut self) {
@@ -233,8 +247,10 @@ impl<B: Backend> Session<B> {
             Order::ByKey => 1,
             Order::Any => self.deliverer.config.concurrency.max(1) as usize,
         };
+        // Behind one that does not arrive, no more is sent than memory could hold: it would come again after a restart.
+        let most_ahead = self.deliverer.config.in_flight.as_usize();
         for (partition, owned) in &mut self.partitions {
-            while owned.on_their_way < at_once && !owned.uncommitted {
+            while owned.on_their_way < at_once && !owned.uncommitted && owned.ahead() < most_ahead {
                 let Some(round) = owned.queue.pop() else { break };
                 owned.on_their_way += 1;
                 owned.tasks.retain(|task| !task.is_finished());
@@ -261,9 +277,8 @@ impl<B: Backend> Session<B> {
         owned.bytes = owned.bytes.saturating_sub(bytes);
         owned.uncommitted = self.deliverer.backend.order() == Order::ByKey;
         let must_commit = owned.uncommitted;
-        for offset in offsets {
-            self.ledger.settle(&partition, generation, offset);
-        }
+        self.ledger.settle_all(&partition, generation, &offsets);
+        owned.arrived(&offsets, bytes, self.ledger.watermark(&partition));
         let labels = ComponentLabels { component: self.name(), signal };
         self.deliverer.metrics.settled_items.get_or_create(&labels).inc_by(items);
         self.deliverer.metrics.settled_bytes.get_or_create(&labels).inc_by(bytes as u64);
@@ -277,21 +292,35 @@ impl<B: Backend> Session<B> {
     /// Commits what is settled. What fails for now is tried again at the next tick.
     async fn commit(&mut self) -> Result<(), BusError> {
         let offsets = self.ledger.committable();
+        if offsets.is_empty() || self.commit_these(&offsets).await? || offsets.len() == 1 {
+            return Ok(());
+        }
         // One that was refused must not keep the others from it.
         for offset in &offsets {
-            match self.consumer.commit(std::slice::from_ref(offset)).await {
-                Ok(()) => self.committed(offset),
-                Err(error) if error.class() == ErrorClass::Fatal => return Err(error),
-                Err(error) => tracing::warn!(%error, partition = %offset.partition, "commit failed"),
-            }
+            self.commit_these(std::slice::from_ref(offset)).await?;
         }
         Ok(())
     }
 
-    fn committed(&mut self, offset: &Offset) {
-        self.ledger.committed(std::slice::from_ref(offset));
-        let owned = self.partitions.get_mut(&offset.partition);
-        owned.into_iter().for_each(|owned| owned.uncommitted = false);
+    /// Commits; false where some of it was refused, which others may not be.
+    async fn commit_these(&mut self, offsets: &[Offset]) -> Result<bool, BusError> {
+        match self.consumer.commit(offsets).await {
+            Ok(()) => {
+                self.ledger.committed(offsets);
+                for offset in offsets {
+                    let owned = self.partitions.get_mut(&offset.partition);
+                    owned.into_iter().for_each(|owned| owned.uncommitted = false);
+                }
+                Ok(true)
+            }
+            Err(error) => match error.class() {
+                ErrorClass::Fatal => Err(error),
+                class => {
+                    tracing::warn!(%error, partitions = offsets.len(), "commit failed");
+                    Ok(matches!(class, ErrorClass::Transient(_)))
+                }
+            },
+        }
     }
 
     /// Has what is read of partitions delivered and committed, as far as the time allows.

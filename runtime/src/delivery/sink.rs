@@ -64,6 +64,7 @@ impl<B: Backend> Delivery<B> {
             troubles: Arc::default(),
             newest: Mutex::default(),
             refused: AtomicU64::new(0),
+            passed_over: AtomicU64::new(0),
         }
     }
 

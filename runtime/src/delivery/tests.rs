@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use afflux_bus::PartitionId;
-use afflux_schemas::topics::{HEADER_REPLAY_TO, HEADER_TENANT, Topics};
+use afflux_schemas::topics::Topics;
 
 use self::harness::{Fake, Sink, World, records_of, request};
 use super::*;
@@ -14,6 +14,7 @@ mod faults;
 mod harness;
 mod keyed;
 mod replay;
+mod tenants;
 
 fn later(after: Option<Duration>) -> Answer {
     Answer::Later { reason: "busy", error: "busy".into(), after }
@@ -175,23 +176,6 @@ async fn a_backend_that_takes_nothing_of_one_partition_holds_up_neither_the_othe
     world.publish(1, 1100..1200).await;
     sink.until_stored(200).await;
     sink.kill().await;
-}
-
-#[tokio::test]
-async fn tenants_are_not_mixed_and_a_replay_for_another_component_is_passed_over() {
-    let world = World::new().await;
-    world.publish_with(0, request(0..3, 0), &[(HEADER_TENANT, "a")]).await;
-    world.publish_with(0, request(3..6, 0), &[(HEADER_TENANT, "b")]).await;
-    world.publish_with(0, request(6..9, 0), &[(HEADER_REPLAY_TO, "sinks.other")]).await;
-    world.publish_with(0, request(9..12, 0), &[(HEADER_REPLAY_TO, harness::NAME), (HEADER_TENANT, "a")]).await;
-    let sink = Sink::start(&world, Fake::new(Kind::Logs));
-    sink.until_settled(9).await;
-    let mut requests = sink.requests();
-    sink.stop().await;
-    requests.sort();
-    let tenant = |name: &str| Some(name.to_owned());
-    assert_eq!(requests, [(tenant("a"), vec![0, 1, 2, 9, 10, 11]), (tenant("b"), vec![3, 4, 5])]);
-    assert_eq!(world.lag().await, 0);
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 /// How long deliveries must have failed before that is shown.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For how long a backend that has stored something is one that does not refuse everything.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// Deliveries that fail at the moment.
 #[derive(Debug, Default)]
@@ -16,6 +18,8 @@ pub(super) struct Troubles {
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
+    /// When something was stored last.
+    stored: Option<Instant>,
     by_id: BTreeMap<u64, Problem>,
 }
 
@@ -51,7 +55,11 @@ impl Troubles {
     pub(super) fn condition(&self) -> Condition {
         let waiting = self.waiting();
         let problems = waiting.by_id.values();
-        if let Some((reason, problem)) = problems.clone().find_map(|problem| Some((problem.blocked?, problem))) {
+        // Others may be let in: those of another tenant.
+        let recently = waiting.stored.filter(|stored| stored.elapsed() < RECENT);
+        let alone = |problem: &Problem| recently.is_none_or(|stored| stored < problem.since);
+        let mut blocked = problems.clone().filter(|problem| alone(problem));
+        if let Some((reason, problem)) = blocked.find_map(|problem| Some((problem.blocked?, problem))) {
             return Condition::Blocked(reason, problem.error.clone());
         }
         let oldest = problems.filter(|problem| problem.since.elapsed() >= PATIENCE).min_by_key(|problem| problem.since);
@@ -78,7 +86,14 @@ impl Trouble {
         waiting.by_id.insert(self.id, Problem { since, error: error.to_owned(), blocked });
     }
 
-    /// An attempt succeeded.
+    /// A request is stored.
+    pub(super) fn stored(&self) {
+        let mut waiting = self.troubles.waiting();
+        waiting.stored = Some(Instant::now());
+        waiting.by_id.remove(&self.id);
+    }
+
+    /// What failed has succeeded.
     pub(super) fn over(&self) {
         self.troubles.waiting().by_id.remove(&self.id);
     }

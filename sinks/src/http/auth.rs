@@ -32,7 +32,29 @@ pub(super) enum Credentials {
 pub(super) struct OAuth2 {
     config: OAuth2Config,
     client: Client,
-    token: Mutex<Option<Token>>,
+    tokens: Mutex<Tokens>,
+}
+
+#[derive(Debug, Default)]
+struct Tokens {
+    current: Option<Token>,
+    /// The last one that a server did not accept.
+    refused: Option<Token>,
+}
+
+/// Why there are no credentials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoCredentials {
+    /// Whoever issues them is away.
+    Later(String),
+    /// Somebody has to mend something.
+    Wrong(String),
+}
+
+impl From<String> for NoCredentials {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -64,14 +86,14 @@ impl Credentials {
             AuthConfig { basic: Some(basic), .. } => Self::Basic(basic),
             AuthConfig { bearer: Some(bearer), .. } => Self::Bearer(bearer),
             AuthConfig { oauth2: Some(config), .. } => {
-                Self::OAuth2(Box::new(OAuth2 { config, client: client.clone(), token: Mutex::default() }))
+                Self::OAuth2(Box::new(OAuth2 { config, client: client.clone(), tokens: Mutex::default() }))
             }
             _ => Self::Nobody,
         })
     }
 
     /// The header's value; the reason why there is none.
-    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, String> {
+    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, NoCredentials> {
         let text = match self {
             Self::Nobody => return Ok(None),
             Self::Basic(basic) => {
@@ -95,19 +117,24 @@ impl Credentials {
     /// new one will be asked for.
     pub(super) async fn refused(&self, header: Option<&HeaderValue>) -> bool {
         let (Self::OAuth2(oauth2), Some(header)) = (self, header) else { return false };
-        let mut token = oauth2.token.lock().await;
-        // Whoever is late must not take a new one away.
-        if token.as_ref().is_some_and(|token| !token.is(header)) {
-            return true;
+        let mut tokens = oauth2.tokens.lock().await;
+        if let Some(token) = tokens.current.take_if(|token| token.is(header)) {
+            tokens.refused = Some(token);
         }
-        token.take().is_some_and(|token| token.accepted)
+        // Whoever is late must not take a new one away.
+        match &tokens.refused {
+            Some(refused) if refused.is(header) => refused.accepted,
+            _ => tokens.current.is_some(),
+        }
     }
 
     /// The server did accept it.
     pub(super) async fn accepted(&self, header: Option<&HeaderValue>) {
         let (Self::OAuth2(oauth2), Some(header)) = (self, header) else { return };
-        let mut token = oauth2.token.lock().await;
-        token.iter_mut().filter(|token| token.is(header)).for_each(|token| token.accepted = true);
+        let mut tokens = oauth2.tokens.lock().await;
+        let Tokens { current, refused } = &mut *tokens;
+        let used = [current, refused].into_iter().flatten().filter(|token| token.is(header));
+        used.for_each(|token| token.accepted = true);
     }
 }
 
@@ -151,23 +178,24 @@ async fn secret(value: Option<&Secret>, file: Option<&Path>) -> Result<Secret, S
 
 impl OAuth2 {
     /// The token in use, or a new one.
-    async fn token(&self) -> Result<Secret, String> {
+    async fn token(&self) -> Result<Secret, NoCredentials> {
         // Whoever comes meanwhile waits for the one request.
-        let mut token = self.token.lock().await;
-        if let Some(token) = token.as_ref().filter(|token| Instant::now() < token.ends) {
+        let mut tokens = self.tokens.lock().await;
+        if let Some(token) = tokens.current.as_ref().filter(|token| Instant::now() < token.ends) {
             return Ok(token.value.clone());
         }
-        let issued = self.ask().await.map_err(|reason| format!("{}: {reason}", self.config.token_url))?;
+        let issued = self.ask().await?;
         let life = issued.expires_in.map_or(UNSAID, Duration::from_secs);
         // A life as short as the margin would have every request ask.
         let ends = Instant::now() + life.saturating_sub(EARLY).max(life / 2);
         let value = Secret::new(issued.access_token);
-        *token = Some(Token { value: value.clone(), ends, accepted: false });
+        tokens.current = Some(Token { value: value.clone(), ends, accepted: false });
         Ok(value)
     }
 
-    async fn ask(&self) -> Result<Issued, String> {
+    async fn ask(&self) -> Result<Issued, NoCredentials> {
         let config = &self.config;
+        let of_endpoint = |reason: &dyn std::fmt::Display| format!("{}: {reason}", config.token_url);
         let secret = secret(config.client_secret.as_ref(), config.client_secret_file.as_deref()).await?;
         let scope = config.scopes.join(" ");
         let mut form = vec![("grant_type", "client_credentials")];
@@ -175,12 +203,16 @@ impl OAuth2 {
         form.extend(config.audience.as_deref().map(|audience| ("audience", audience)));
         let request = self.client.post(&config.token_url).timeout(TIMEOUT);
         let request = request.basic_auth(&config.client_id, Some(secret.expose())).form(&form);
-        let response = request.send().await.map_err(|error| super::because(&error))?;
+        let sent = request.send().await;
+        let response = sent.map_err(|error| NoCredentials::Later(of_endpoint(&super::because(&error))))?;
         let status = response.status();
-        if !status.is_success() {
-            return Err(format!("answered {status}"));
+        let answered = of_endpoint(&format_args!("answered {status}"));
+        match status.as_u16() {
+            200..=299 => {}
+            408 | 429 | 500..=599 => return Err(NoCredentials::Later(answered)),
+            _ => return Err(NoCredentials::Wrong(answered)),
         }
         // The parser's own words might quote the token.
-        response.json().await.map_err(|_| "the answer has no `access_token`".to_owned())
+        response.json().await.map_err(|_| NoCredentials::Later(of_endpoint(&"the answer has no `access_token`")))
     }
 }

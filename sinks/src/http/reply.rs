@@ -31,11 +31,23 @@ impl Reply {
             401 | 403 | 407 => {
                 Answer::Blocked { reason: "unauthorized", error: format!("{error}; check `auth` and `tenant`") }
             }
-            300..=399 | 404 | 405 | 410 => {
-                Answer::Blocked { reason: "wrong_address", error: format!("{error}; check the address") }
-            }
+            300..=399 | 402 | 404 | 405 | 410 | 411 | 415 | 421 | 426 | 431 | 451 => self.wrong_address(),
+            400 if self.is_misdirected() => self.wrong_address(),
             _ => Answer::Refused { reason: "refused", error },
         }
+    }
+
+    /// Whether a 400 is about the connection rather than what was sent: no receiver answers with a page, and none is asked
+    /// in plain HTTP for what it has with TLS.
+    pub(crate) fn is_misdirected(&self) -> bool {
+        let kind = self.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let words = String::from_utf8_lossy(&self.body).to_ascii_lowercase();
+        self.status == StatusCode::BAD_REQUEST
+            && (kind.starts_with("text/html") || words.contains("http request to an https server"))
+    }
+
+    fn wrong_address(&self) -> Answer {
+        Answer::Blocked { reason: "wrong_address", error: format!("{self}; check the address and `tls`") }
     }
 
     /// What the server asks to wait: seconds, or a date.
@@ -77,11 +89,22 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504] {
             assert!(matches!(reply(status, None).usual(), Answer::Later { after: None, .. }), "{status}");
         }
-        for status in [301, 401, 403, 404, 405, 407] {
+        for status in [301, 401, 402, 403, 404, 405, 407, 411, 415, 421, 426, 431, 451] {
             assert!(matches!(reply(status, None).usual(), Answer::Blocked { .. }), "{status}");
         }
-        for status in [400, 409, 413, 415, 422] {
+        for status in [400, 409, 413, 422] {
             assert!(matches!(reply(status, None).usual(), Answer::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_400_about_the_connection_costs_nothing() {
+        let html = [(header::CONTENT_TYPE, http::HeaderValue::from_static("text/html"))];
+        let page = Reply { headers: html.into_iter().collect(), ..reply(400, None) };
+        let body = "Client sent an HTTP request to an HTTPS server.\n".into();
+        let plain = Reply { body, ..reply(400, None) };
+        for reply in [page, plain] {
+            assert!(matches!(reply.usual(), Answer::Blocked { reason: "wrong_address", .. }), "{reply}");
         }
     }
 

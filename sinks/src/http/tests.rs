@@ -113,6 +113,13 @@ fn later(result: Result<Reply, Answer>) -> (&'static str, String) {
     }
 }
 
+fn blocked(result: Result<Reply, Answer>) -> (&'static str, String) {
+    match result {
+        Err(Answer::Blocked { reason, error }) => (reason, error),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn the_path_is_appended_where_the_url_does_not_end_in_it() {
     let script = Script::start().await;

@@ -7,12 +7,15 @@ use crate::http::Reply;
 /// The status of a tenant whose ingestion is blocked by policy.
 const BLOCKED: u16 = 260;
 
+/// Of entries that are older than their stream's newest one by more than Loki's window.
+pub(super) const TOO_FAR_BEHIND: &str = "too_far_behind";
+
 /// What Loki's texts have in them, in lower case, since versions differ in that, and Loki's own word for it.
 const REFUSALS: &[(&str, &str)] = &[
     ("max entry size", "line_too_long"),
     ("has timestamp too old", "greater_than_max_sample_age"),
     ("has timestamp too new", "too_far_in_future"),
-    ("entry too far behind", "too_far_behind"),
+    ("entry too far behind", TOO_FAR_BEHIND),
     ("entry out of order", "out_of_order"),
     ("label names; limit", "max_label_names_per_series"),
     ("has label name too long", "label_name_too_long"),
@@ -48,6 +51,7 @@ pub(super) fn answer(reply: &Reply) -> Answer {
             reason: "disallowed_structured_metadata",
             error: format!("{error}; set `allow_structured_metadata` in Loki"),
         },
+        400 if reply.is_misdirected() => reply.usual(),
         400 => Answer::Refused { reason: known(REFUSALS, "refused"), error },
         429 => Answer::Later { reason: known(LIMITS, "rate_limited"), error, after: reply.retry_after() },
         _ => reply.usual(),

@@ -7,6 +7,7 @@ use afflux_runtime::delivery::{Answer, Backend, Batch, Encoded, Input, Refused};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use super::behind::Behind;
 use super::config::{LokiConfig, Protocol, is_tenant};
 use super::error::LokiError;
 use super::policy::Policy;
@@ -30,6 +31,7 @@ pub struct Loki {
     policy: Policy,
     inputs: Vec<Input>,
     clock: Clock,
+    behind: Behind,
 }
 
 impl Loki {
@@ -55,7 +57,7 @@ impl Loki {
             proxy: config.proxy.as_deref(),
         })?;
         let policy = Policy::new(&config.labels);
-        Ok(Self { client, config: config.clone(), policy, inputs, clock: Arc::new(now) })
+        Ok(Self { client, config: config.clone(), policy, inputs, clock: Arc::new(now), behind: Behind::default() })
     }
 
     /// The same with another clock, which gives nanoseconds since the Unix epoch. It decides what is too old and what
@@ -67,6 +69,19 @@ impl Loki {
     /// The tenant of a batch.
     fn tenant<'t>(&'t self, of_records: Option<&'t str>) -> Option<&'t str> {
         self.config.tenant.as_deref().filter(|tenant| !tenant.is_empty()).or(of_records)
+    }
+
+    /// What is too far behind its stream can be sent as a backfill, once it is known from when on.
+    fn otherwise(&self, request: &LokiRequest, answer: Answer, words: &[u8]) -> Answer {
+        let may = self.config.backfill.enabled && self.config.protocol == Protocol::Native && request.shard.is_none();
+        match answer {
+            Answer::Refused { reason: answer::TOO_FAR_BEHIND, error }
+                if may && self.behind.learn(request.tenant.as_ref(), &String::from_utf8_lossy(words)) =>
+            {
+                Answer::Otherwise { reason: answer::TOO_FAR_BEHIND, error }
+            }
+            answer => answer,
+        }
     }
 
     fn headers(&self, request: &LokiRequest) -> HeaderMap {
@@ -113,14 +128,17 @@ impl Backend for Loki {
             return of_no_tenant(batch, tenant);
         }
         match self.config.protocol {
-            Protocol::Native => encode::encode(&self.policy, &self.config, batch, (self.clock)()),
+            Protocol::Native => {
+                let behind = self.behind.of(batch.tenant.as_ref());
+                encode::encode(&self.policy, &self.config, batch, (self.clock)(), behind)
+            }
             Protocol::Otlp => otlp::encode(&self.config, batch, (self.clock)()),
         }
     }
 
     async fn attempt(&self, request: &LokiRequest, _: u32) -> Answer {
         match self.client.post(self.headers(request), request.body.clone()).await {
-            Ok(reply) => answer::answer(&reply),
+            Ok(reply) => self.otherwise(request, answer::answer(&reply), &reply.body),
             Err(answer) => answer,
         }
     }

@@ -5,12 +5,14 @@
 
 mod resource;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use afflux_runtime::delivery::{Batch, Encoded, Refused};
 use afflux_schemas::otlp::logs::LogsView;
+use hashbrown::HashMap;
 
 use self::resource::Resource;
+use super::behind::Oldest;
 use super::config::LokiConfig;
 use super::input::{Input, inputs};
 use super::limits::{Untimely, Window};
@@ -21,6 +23,7 @@ use super::policy::Policy;
 use super::request::LokiRequest;
 use super::streams::{Entry, Member, Streams};
 use super::write;
+use crate::buffers;
 
 /// Bytes of entries that a byte of input makes, about.
 const GROWTH: usize = 2;
@@ -46,7 +49,10 @@ pub(super) struct Encoder<'a> {
     pub(super) policy: &'a Policy,
     pub(super) config: &'a LokiConfig,
     pub(super) window: Window,
-    pub(super) backfill: Option<Backfill>,
+    /// Entries before that time are sent as old.
+    pub(super) old_before: Option<u64>,
+    /// Nanoseconds that a shard of old ones covers.
+    pub(super) bucket: u64,
     pub(super) names: Names<'a>,
     pub(super) resources: Vec<Resource>,
     known_resources: HashMap<(Option<&'a str>, &'a [u8]), u32>,
@@ -65,15 +71,6 @@ pub(super) struct Encoder<'a> {
     pub(super) entry: u32,
 }
 
-/// Which entries are sent as old, and how.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backfill {
-    /// Entries before that time are.
-    pub(super) before: u64,
-    /// Nanoseconds that a shard covers.
-    pub(super) bucket: u64,
-}
-
 /// Where a log record stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
@@ -90,11 +87,19 @@ type Untaken = BTreeMap<&'static str, (Untimely, Vec<u64>)>;
 
 /// Makes the requests of a batch, at a time in nanoseconds since the Unix epoch.
 ///
-/// The time decides only what is refused for its age, and what is sent as a backfill.
-pub(super) fn encode(policy: &Policy, config: &LokiConfig, batch: &Batch, now: u64) -> Encoded<LokiRequest> {
+/// The time decides only what is refused for its age, and what is sent as a backfill; so do the oldest times that Loki takes
+/// for some streams.
+pub(super) fn encode(
+    policy: &Policy,
+    config: &LokiConfig,
+    batch: &Batch,
+    now: u64,
+    behind: Oldest,
+) -> Encoded<LokiRequest> {
     let mut encoded = Encoded::default();
     let inputs = inputs(batch, &mut encoded);
     let mut encoder = Encoder::new(policy, config, &inputs, batch, now);
+    encoder.streams.behind = behind;
     for input in &inputs {
         let untaken = encoder.record(input, batch.kind == afflux_runtime::delivery::Kind::Events);
         encoded.refused.extend(untaken.into_values().map(|(why, items)| refused(input, why, &items)));
@@ -121,17 +126,18 @@ fn refused(input: &Input<'_>, why: Untimely, items: &[u64]) -> Refused {
 impl<'a> Encoder<'a> {
     fn new(policy: &'a Policy, config: &'a LokiConfig, inputs: &[Input<'_>], batch: &Batch, now: u64) -> Self {
         let nanos = |period: afflux_runtime::config::Period| u64::try_from(period.0.as_nanos()).unwrap_or(u64::MAX);
-        let backfill = (batch.replay && config.backfill.enabled).then(|| Backfill {
-            before: now.saturating_sub(nanos(config.backfill.after)),
-            bucket: nanos(config.backfill.bucket).max(1),
-        });
+        let backfills = batch.replay && config.backfill.enabled;
+        let old_before = backfills.then(|| now.saturating_sub(nanos(config.backfill.after)));
         let bytes: usize = inputs.iter().map(|input| input.value.len()).sum();
         let items: u64 = inputs.iter().map(|input| input.items).sum();
+        let mut buffer = buffers::take();
+        buffer.reserve(GROWTH * bytes);
         Self {
             policy,
             config,
-            window: Window::new(&config.limits, now, backfill.is_some()),
-            backfill,
+            window: Window::new(&config.limits, now, backfills),
+            old_before,
+            bucket: nanos(config.backfill.bucket).max(1),
             names: Names::new(policy),
             resources: Vec::new(),
             known_resources: HashMap::new(),
@@ -140,7 +146,7 @@ impl<'a> Encoder<'a> {
             streams: Streams::default(),
             members: Vec::new(),
             known_members: HashMap::new(),
-            buffer: Vec::with_capacity(GROWTH * bytes),
+            buffer,
             entries: Vec::with_capacity(usize::try_from(items).unwrap_or_default()),
             changes: Changes::default(),
             pairs: Vec::new(),

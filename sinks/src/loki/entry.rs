@@ -60,14 +60,15 @@ impl<'a> Encoder<'a> {
         let member = &self.members[member as usize];
         self.changes.label_cut += u64::from(member.cut);
         self.changes.label_moved += u64::from(member.too_many);
-        let old = self.backfill.filter(|backfill| time < backfill.before);
+        let oldest = self.streams.all[member.stream as usize].oldest;
+        let is_old = time < oldest.max(self.old_before).unwrap_or_default();
         self.entries.push(Entry {
             stream: member.stream,
             shared,
             time,
             start,
             len: self.buffer.len() - start,
-            bucket: old.map(|backfill| time / backfill.bucket),
+            bucket: is_old.then(|| time / self.bucket),
         });
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! Names of structured metadata, each sanitised once per batch.
 
-use std::collections::HashMap;
-
 use afflux_schemas::wire::put_len_field;
+use hashbrown::HashMap;
 
 use super::labels::EXTRACTED;
 use super::policy::{Policy, Source};

@@ -1,7 +1,8 @@
 //! Streams and their entries, in the order in which they are sent.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
+use super::behind::{Oldest, name};
 use super::labels::Labels;
 use super::names::{NameId, Names, sanitized};
 
@@ -10,12 +11,16 @@ use super::names::{NameId, Names, sanitized};
 pub(super) struct Stream {
     /// Its labels as Loki reads them.
     pub(super) labels: Box<str>,
+    /// The oldest time that Loki takes, in nanoseconds since the Unix epoch, as far as that is known.
+    pub(super) oldest: Option<u64>,
 }
 
 /// The streams of a batch, each once.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
     by_labels: HashMap<Box<str>, u32>,
+    /// What is known of streams of this tenant.
+    pub(super) behind: Oldest,
     pub(super) all: Vec<Stream>,
 }
 
@@ -35,7 +40,9 @@ impl Streams {
         let known = self.by_labels.get(labels.text.as_str()).copied();
         let stream = known.unwrap_or_else(|| {
             let text: Box<str> = labels.text.into();
-            self.all.push(Stream { labels: text.clone() });
+            let name = if self.behind.is_empty() { None } else { name(&text) };
+            let oldest = name.and_then(|name| self.behind.get(&name).copied());
+            self.all.push(Stream { labels: text.clone(), oldest });
             let added = self.all.len() as u32 - 1;
             self.by_labels.insert(text, added);
             added

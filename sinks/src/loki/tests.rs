@@ -14,6 +14,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
 
+use super::behind::Oldest;
 use super::config::LokiConfig;
 use super::encode::encode;
 use super::policy::Policy;
@@ -148,7 +149,7 @@ fn batch(records: Vec<Received>) -> Batch {
 
 fn encoded(config: &LokiConfig, batch: &Batch) -> Encoded<LokiRequest> {
     config.validate().unwrap();
-    encode(&Policy::new(&config.labels), config, batch, NOW)
+    encode(&Policy::new(&config.labels), config, batch, NOW, Oldest::new())
 }
 
 /// What becomes of log records of one resource, by the defaults.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::encode::Encoder;
 use super::request::{LokiRequest, shard};
 use super::streams::Entry;
+use crate::buffers;
 
 /// Numbers of fields: streams in a request, labels and entries in a stream.
 const STREAMS: u32 = 1;
@@ -24,20 +25,21 @@ pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Ve
         entries.sort_by_key(order);
     }
     let most = encoder.config.limits.max_request_size.as_usize();
-    let mut writer = Writer { encoder: &encoder, body: Vec::new(), snappy: snap::raw::Encoder::new() };
+    let mut writer = Writer { encoder: &encoder, body: buffers::take(), snappy: snap::raw::Encoder::new() };
     let mut requests = Vec::new();
     let mut rest = &entries[..];
     while let Some(first) = rest.first() {
         let (now, later) = rest.split_at(writer.fitting(rest, most));
-        let bucket = encoder.backfill.map_or(0, |backfill| backfill.bucket);
         requests.push(LokiRequest {
             body: writer.body(now),
             tenant: tenant.clone(),
-            shard: first.bucket.map(|number| shard(number, bucket)),
+            shard: first.bucket.map(|number| shard(number, encoder.bucket)),
             entries: now.len() as u64,
         });
         rest = later;
     }
+    buffers::give(writer.body);
+    buffers::give(encoder.buffer);
     requests
 }
 
@@ -75,12 +77,7 @@ impl Writer<'_, '_> {
         for entries in entries.chunk_by(|a, b| a.stream == b.stream) {
             self.stream(entries);
         }
-        let mut compressed = vec![0; snap::raw::max_compress_len(self.body.len())];
-        // Fails only where the output is too small, or the input over 4 GiB.
-        let length = self.snappy.compress(&self.body, &mut compressed).unwrap_or_default();
-        compressed.truncate(length);
-        compressed.shrink_to_fit();
-        compressed.into()
+        buffers::snappy(&mut self.snappy, &self.body)
     }
 
     fn stream(&mut self, entries: &[Entry]) {

@@ -6,7 +6,7 @@
 use afflux_runtime::delivery::Answer;
 use http::HeaderMap;
 
-use super::request::WriteRequest;
+use super::request::{Protocol, WriteRequest};
 use crate::http::Reply;
 
 /// What servers of remote write 2.0 say that they have written.
@@ -90,9 +90,11 @@ fn conflict(reply: &Reply, status: u16) -> Option<&'static str> {
     }
 }
 
-/// A request that holds one record tells what its samples meet. In a larger one it may be any of them.
+/// A request that holds one record tells what its samples meet. In a larger one it may be any of them. Of zeros, 2.0 stores
+/// those that are new, while 1.0 stores none; whatever else is wrong with a series shows with its values.
 fn conflicting(reply: &Reply, request: &WriteRequest, reason: &'static str) -> Answer {
     match request.records.len() {
+        _ if request.zeros && request.protocol == Protocol::V2 => Answer::Known { reason: "already_stored" },
         1 if request.zeros => Answer::Known { reason: "already_stored" },
         1 => Answer::Known { reason },
         _ => Answer::Refused { reason, error: reply.to_string() },

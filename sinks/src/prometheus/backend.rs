@@ -125,7 +125,8 @@ impl PrometheusSink {
         let reply = self.post(request, attempt).await?;
         let understood = understood(&reply);
         self.confirmed.fetch_or(understood == Understood::Yes && reply.status.is_success(), Ordering::Relaxed);
-        let sure = self.protocol == ProtocolConfig::V2 || self.confirmed.load(Ordering::Relaxed);
+        let confirmed = self.confirmed.load(Ordering::Relaxed);
+        let sure = self.protocol == ProtocolConfig::V2 || confirmed;
         if understood == Understood::Yes || (understood == Understood::Perhaps && sure) {
             return Ok(meaning(&reply, request));
         }
@@ -133,7 +134,9 @@ impl PrometheusSink {
             return Ok(unknown_version(&reply, request));
         };
         let again = self.post(&older, attempt).await?;
-        if understood == Understood::No || again.status.is_success() {
+        // Whoever has understood 2.0 before has been answered for by somebody else.
+        let by_another = confirmed && reply.status.is_success();
+        if !by_another && (understood == Understood::No || again.status.is_success()) {
             tracing::info!(url = self.url, "the server does not speak remote write 2.0; sending 1.0");
             self.fallen_back.store(true, Ordering::Relaxed);
         }

@@ -7,13 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::error::PrometheusError;
-use super::names::is_label_name;
+use super::labels::LabelSettings;
 use crate::http::{AuthConfig, ClientTlsConfig};
 
 /// Most shards: more would be requests too small to be worth sending.
 const MAX_SHARDS: u32 = 64;
-/// Labels that mean something of their own, in series or exemplars.
-const RESERVED: [&str; 3] = ["__name__", "le", "span_id"];
 
 /// Where and how series are sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +94,15 @@ impl PrometheusConfig {
         !self.url.is_empty()
     }
 
+    /// Which labels series get besides their own.
+    pub(super) fn labels(&self) -> LabelSettings {
+        LabelSettings {
+            cluster_label: self.cluster_label.clone(),
+            tenant_label: self.tenant_label.clone(),
+            external: self.external_labels.clone(),
+        }
+    }
+
     /// Checks every value, without I/O.
     ///
     /// # Errors
@@ -107,20 +114,7 @@ impl PrometheusConfig {
         if self.max_samples_per_send == 0 {
             return Err(PrometheusError::NoSamples);
         }
-        let named = [
-            ("cluster_label", Some(&self.cluster_label).filter(|name| !name.is_empty())),
-            ("tenant_label", Some(&self.tenant_label).filter(|name| !name.is_empty())),
-            ("trace_id_label", Some(&self.trace_id_label)),
-        ];
-        let external = self.external_labels.keys().map(|name| ("external_labels", Some(name)));
-        for (key, name) in named.into_iter().chain(external) {
-            if let Some(name) = name.filter(|name| !is_label_name(name) || RESERVED.contains(&name.as_str())) {
-                return Err(PrometheusError::Label { key, name: name.clone() });
-            }
-        }
-        if !self.tenant_label.is_empty() && self.tenant_label == self.cluster_label {
-            return Err(PrometheusError::SameLabel { name: self.tenant_label.clone() });
-        }
+        self.labels().check(super::NAME, &self.trace_id_label)?;
         Ok(self.delivery.validate()?)
     }
 }

@@ -12,6 +12,7 @@ use super::expand::Builder;
 use super::labels::LabelSettings;
 use super::request::WriteRequest;
 use super::version::Version;
+use crate::buffers;
 
 /// How series are written.
 #[derive(Debug)]
@@ -24,11 +25,7 @@ pub(super) struct Settings {
 
 impl Settings {
     pub(super) fn of(config: &PrometheusConfig) -> Self {
-        let labels = LabelSettings {
-            cluster_label: config.cluster_label.clone(),
-            tenant_label: config.tenant_label.clone(),
-            external: config.external_labels.clone(),
-        };
+        let labels = config.labels();
         let trace_id_label = config.trace_id_label.clone();
         Self { labels, trace_id_label, max_samples: config.max_samples_per_send }
     }
@@ -58,7 +55,7 @@ pub(super) fn encode<'r, V: Version>(
     records: impl Iterator<Item = (usize, &'r Bytes)>,
 ) -> Made {
     let tenant = owner.tenant.map(|tenant| &**tenant).unwrap_or_default();
-    let mut open = [Builder::<V>::default(), Builder::<V>::default()];
+    let mut open = [Builder::<V>::new(), Builder::<V>::new()];
     let mut done = [Vec::new(), Vec::new()];
     let mut refused = Vec::new();
     for (at, value) in records {
@@ -71,7 +68,7 @@ pub(super) fn encode<'r, V: Version>(
         for (part, builder) in open.iter_mut().enumerate() {
             builder.keep(marks[part], value);
             if builder.counts().all() >= settings.max_samples {
-                let full = std::mem::take(builder);
+                let full = std::mem::replace(builder, Builder::new());
                 done[part].push(close(owner, part == 0, full));
             }
         }
@@ -119,8 +116,8 @@ fn is_zero(point: &Point<'_>) -> bool {
 fn close<V: Version>(owner: Owner<'_>, zeros: bool, builder: Builder<V>) -> WriteRequest {
     let counts = builder.counts();
     let (message, records) = builder.finish();
-    // Only a message of 4 GiB cannot be compressed; a batch is far from that.
-    let body = snap::raw::Encoder::new().compress_vec(&message).unwrap_or_default().into();
+    let body = buffers::snappy(&mut snap::raw::Encoder::new(), &message);
+    buffers::give(message);
     let (tenant, owner) = (owner.header.cloned(), owner.tenant.cloned());
     WriteRequest { protocol: V::PROTOCOL, body, counts, zeros, tenant, owner, records }
 }

@@ -21,18 +21,22 @@ pub enum PrometheusError {
     NoSamples,
     /// A label that Prometheus does not take, or means something else by.
     #[error(
-        "sinks.prometheus.{key}: `{name}` is no name for a label; \
+        "{section}.{key}: `{name}` is no name for a label; \
          use letters, digits and underscores, no digit first, and not `__name__`, `le` or `span_id`"
     )]
     Label {
-        /// The key below `sinks.prometheus`.
+        /// The sink.
+        section: &'static str,
+        /// The key below it.
         key: &'static str,
         /// The name.
         name: String,
     },
     /// Two meanings of one label.
-    #[error("sinks.prometheus.tenant_label: `{name}` is the cluster's label; choose another one")]
+    #[error("{section}.tenant_label: `{name}` is the cluster's label; choose another one")]
     SameLabel {
+        /// The sink.
+        section: &'static str,
         /// The name.
         name: String,
     },

@@ -13,6 +13,7 @@ use super::labels::{BOUND, NAME, Set, Sets};
 use super::names::{Family, bound};
 use super::request::Counts;
 use super::version::Version;
+use crate::buffers;
 
 /// The value of a sample that ends a series.
 pub(super) const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -93,6 +94,11 @@ struct Times {
 }
 
 impl<V: Version> Builder<V> {
+    /// One without series.
+    pub(super) fn new() -> Self {
+        Self { series: buffers::take(), ..Self::default() }
+    }
+
     pub(super) fn mark(&self) -> Mark {
         Mark(self.series.len(), self.counts)
     }

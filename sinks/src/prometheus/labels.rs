@@ -10,7 +10,8 @@ use afflux_schemas::otlp::metrics::Labels;
 use afflux_schemas::wire::Repeated;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-use super::names::label_name;
+use super::error::PrometheusError;
+use super::names::{is_label_name, label_name};
 use super::version::Version;
 
 /// Resource attribute that names the cluster.
@@ -21,6 +22,8 @@ pub(super) const NAME: &str = "__name__";
 pub(super) const BOUND: &str = "le";
 /// What stands before a label's name whose own name is taken.
 const TAKEN: &str = "exported_";
+/// Labels that mean something of their own, in series or exemplars.
+const RESERVED: [&str; 3] = [NAME, BOUND, "span_id"];
 
 /// Which labels series get besides their own.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,26 @@ pub(super) struct LabelSettings {
 }
 
 impl LabelSettings {
+    /// Checks these names, and that of the label with the trace id. Errors name the key below `section`.
+    pub(super) fn check(&self, section: &'static str, trace_id_label: &str) -> Result<(), PrometheusError> {
+        let given = |name: &'static str, label| (name, Some(label).filter(|label: &&str| !label.is_empty()));
+        let named = [
+            given("cluster_label", &*self.cluster_label),
+            given("tenant_label", &*self.tenant_label),
+            ("trace_id_label", Some(trace_id_label)),
+        ];
+        let external = self.external.keys().map(|name| ("external_labels", Some(&**name)));
+        for (key, name) in named.into_iter().chain(external) {
+            if let Some(name) = name.filter(|name| !is_label_name(name) || RESERVED.contains(name)) {
+                return Err(PrometheusError::Label { section, key, name: name.to_owned() });
+            }
+        }
+        if !self.tenant_label.is_empty() && self.tenant_label == self.cluster_label {
+            return Err(PrometheusError::SameLabel { section, name: self.tenant_label.clone() });
+        }
+        Ok(())
+    }
+
     /// The labels of a series but for its name and bound: sorted, each once, none empty. Two labels that become one
     /// have their values joined, the first attribute's first.
     pub(super) fn pairs<'a>(

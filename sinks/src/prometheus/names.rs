@@ -45,6 +45,17 @@ impl Family {
     }
 }
 
+impl Family {
+    /// The word for its type.
+    pub(super) const fn type_word(&self) -> &'static str {
+        match self.metadata_type {
+            1 => "counter",
+            2 => "gauge",
+            _ => "histogram",
+        }
+    }
+}
+
 /// A metric's name: other characters than letters, digits, underscores and colons become underscores.
 fn metric_name(name: &str) -> Cow<'_, str> {
     sanitized(name, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':'))

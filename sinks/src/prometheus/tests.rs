@@ -16,11 +16,12 @@ use bytes::Bytes;
 
 use super::{PrometheusConfig, PrometheusSink};
 
-const SUM: Kind = Kind::Sum(Temporality::Cumulative);
-const CLASSIC: Kind = Kind::Histogram(Temporality::Cumulative);
-const NATIVE: Kind = Kind::Exponential(Temporality::Cumulative);
+pub(super) const SUM: Kind = Kind::Sum(Temporality::Cumulative);
+pub(super) const CLASSIC: Kind = Kind::Histogram(Temporality::Cumulative);
+pub(super) const NATIVE: Kind = Kind::Exponential(Temporality::Cumulative);
 const MS: u64 = 1_000_000;
-const EXEMPLAR: Exemplar = Exemplar { time_unix_nano: 7 * MS, value: 0.003, trace_id: [0xab; 16], span_id: [0xcd; 8] };
+pub(super) const EXEMPLAR: Exemplar =
+    Exemplar { time_unix_nano: 7 * MS, value: 0.003, trace_id: [0xab; 16], span_id: [0xcd; 8] };
 
 fn sink(config: PrometheusConfig) -> PrometheusSink {
     let url = if config.url.is_empty() { "http://127.0.0.1:9".to_owned() } else { config.url.clone() };
@@ -28,7 +29,7 @@ fn sink(config: PrometheusConfig) -> PrometheusSink {
 }
 
 /// A sample: since when, when, in milliseconds, and what.
-fn point<'a>(start: u64, at: u64, value: Option<Value<'a>>, exemplars: &'a [Exemplar]) -> Point<'a> {
+pub(super) fn point<'a>(start: u64, at: u64, value: Option<Value<'a>>, exemplars: &'a [Exemplar]) -> Point<'a> {
     Point { start_time_unix_nano: start * MS, time_unix_nano: at * MS, value, exemplars, ended_bounds: &[] }
 }
 
@@ -39,7 +40,7 @@ fn resource(cluster: &str) -> Vec<u8> {
 }
 
 /// The value of a series' record, as it is on the bus.
-fn series(metric: (&str, &'static str, Kind), labels: &[(&str, &str)], points: &[Point<'_>]) -> Bytes {
+pub(super) fn series(metric: (&str, &'static str, Kind), labels: &[(&str, &str)], points: &[Point<'_>]) -> Bytes {
     let mut draft = Draft::new(metric.0, metric.1, metric.2);
     let labels = Labels::new(labels.iter().copied());
     points.iter().for_each(|point| draft.add(&labels, point));

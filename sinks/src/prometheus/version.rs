@@ -9,6 +9,7 @@ use afflux_schemas::wire::{
 use super::names::Family;
 use super::request::Protocol;
 use super::symbols::Symbols;
+use crate::buffers;
 
 /// A version of remote write, with what a request needs besides its series.
 pub(super) trait Version: Default {
@@ -130,7 +131,12 @@ impl Version for V2 {
 
     fn finish(self, series: Vec<u8>) -> Vec<u8> {
         // Receivers that read as they go need the symbols first.
-        [self.symbols.encoded(), &series].concat()
+        let mut message = buffers::take();
+        message.reserve(self.symbols.encoded().len() + series.len());
+        message.extend_from_slice(self.symbols.encoded());
+        message.extend_from_slice(&series);
+        buffers::give(series);
+        message
     }
 }
 

@@ -13,10 +13,9 @@ use http::{HeaderMap, HeaderValue};
 use crate::http::Reply;
 
 /// Attempts after which an error that says nothing of its kind is taken as meant for good, where others are stored
-/// meanwhile.
-const UNCLEAR_ATTEMPTS: u32 = 8;
-/// The same where nothing is: some minutes, since that is how a backend looks that is down.
-const LONELY_ATTEMPTS: u32 = 64;
+/// meanwhile: some minutes, since one of several servers behind an address may be broken. Where nothing is stored, the
+/// backend is down, and that is never taken for good.
+const UNCLEAR_ATTEMPTS: u32 = 64;
 /// Bytes of gRPC's prefix.
 const PREFIX: usize = 5;
 /// Type of the detail that says when to come again.
@@ -112,8 +111,7 @@ pub(super) fn of_http(reply: &Reply, asked: Asked) -> Answer {
     match status {
         500 => unclear(error, asked),
         415 => wrong_address(error),
-        // No receiver of OTLP answers so; a web server in front of it does when it is not asked in its language.
-        400 if kind.starts_with("text/html") => wrong_address(error),
+        400 if reply.is_misdirected() => wrong_address(error),
         _ => reply.usual(),
     }
 }
@@ -145,8 +143,7 @@ fn of_words(words: &str, error: &str, asked: Asked) -> Option<Answer> {
 
 /// Servers answer so when they have a defect and when they have a bad moment. Nothing is given up for the latter.
 fn unclear(error: String, asked: Asked) -> Answer {
-    let attempts = if asked.others_stored { UNCLEAR_ATTEMPTS } else { LONELY_ATTEMPTS };
-    if asked.attempt + 1 < attempts {
+    if !asked.others_stored || asked.attempt + 1 < UNCLEAR_ATTEMPTS {
         Answer::Later { reason: "server_error", error, after: None }
     } else {
         Answer::Refused { reason: "server_error", error }

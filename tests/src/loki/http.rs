@@ -1,132 +1,120 @@
-//! HTTP: connections, routes, headers, faults.
+//! HTTP: routes, headers, the gateway, faults.
 
 use std::io::Read as _;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::extract::{DefaultBodyLimit, Extension, State as Shared};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use http::{StatusCode, Uri};
 
 use super::push::{self, Push};
 use super::rules::Refusal;
 use super::store::Sent;
-use super::{Fault, State, otlp};
+use super::{Access, Fault, State, lock, otlp};
+use crate::tempo::serve::Connection;
 
 /// The tenant of requests where there is no authentication.
 const NOBODY: &str = "fake";
 /// Longest name of a shard.
 const SHARD_BYTES: usize = 128;
 
-/// Ends a connection without an answer.
-#[derive(Debug)]
-struct Reset;
+const NATIVE: &str = "/loki/api/v1/push";
+const OTLP: &str = "/otlp/v1/logs";
 
-impl std::fmt::Display for Reset {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("reset on demand")
-    }
+/// All that is served.
+pub(super) fn router(state: &Arc<State>) -> axum::Router {
+    axum::Router::new()
+        .route("/ready", get(async || "ready\n"))
+        .route(NATIVE, post(take))
+        .route(OTLP, post(take))
+        .fallback(async || (StatusCode::NOT_FOUND, "404 page not found\n"))
+        // The limit is ours.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Arc::clone(state))
 }
 
-impl std::error::Error for Reset {}
-
-type Answer = Response<Full<Bytes>>;
-
-/// Serves connections until it is dropped.
-pub(super) async fn accept(listener: TcpListener, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
-        connections.spawn(async move {
-            let service = service_fn(move |request| serve(Arc::clone(&state), request));
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // Resets on demand end here, too.
-            let _ended = connection.await;
-        });
-        while connections.try_join_next().is_some() {}
-    }
-}
-
-async fn serve(state: Arc<State>, request: Request<Incoming>) -> Result<Answer, Reset> {
-    if (request.method(), request.uri().path()) == (&Method::GET, "/ready") {
-        return Ok(text(StatusCode::OK, "ready\n"));
-    }
-    let fault = {
-        let mut inner = state.lock();
-        inner.requests += 1;
-        inner.fault()
+async fn take(
+    Shared(state): Shared<Arc<State>>,
+    Extension(connection): Extension<Connection>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let admitted = admitted(&state, &headers);
+    let fault = admitted.is_ok().then(|| lock(&state.faults).next()).flatten();
+    let result = match fault {
+        Some(Fault::Unavailable | Fault::ServerError | Fault::RateLimited(_) | Fault::Reset) => Ok(Vec::new()),
+        _ => admitted.and_then(|()| work(&state, &headers, &body, uri.path() == OTLP)),
     };
-    let answer = match fault {
-        Some(Fault::ResetBefore) => return Err(Reset),
-        Some(Fault::Status(status, retry_after)) => {
-            let mut answer = text(StatusCode::from_u16(status).unwrap_or_default(), "on demand\n");
-            answer.headers_mut().extend(retry_after.map(|seconds| (RETRY_AFTER, seconds.into())));
-            answer
-        }
-        Some(Fault::LoseAnswer) => {
-            handle(&state, request).await;
-            return Err(Reset);
-        }
-        Some(Fault::Delay(time)) => {
-            tokio::time::sleep(time).await;
-            handle(&state, request).await
-        }
-        None => handle(&state, request).await,
+    let word = match (fault, &result) {
+        (Some(fault), _) => fault.word(),
+        (None, Ok(_)) => "stored",
+        (None, Err(refusal)) => refusal.reason,
     };
-    *state.lock().statuses.entry(answer.status().as_u16()).or_default() += 1;
-    Ok(answer)
-}
-
-fn text(status: StatusCode, words: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(words.into()));
-    *answer.status_mut() = status;
-    answer
-}
-
-async fn handle(state: &State, request: Request<Incoming>) -> Answer {
-    match work(state, request).await {
-        Ok(()) => text(StatusCode::NO_CONTENT, ""),
-        Err((status, words)) => text(StatusCode::from_u16(status).unwrap_or_default(), words + "\n"),
-    }
-}
-
-async fn work(state: &State, request: Request<Incoming>) -> Result<(), (u16, String)> {
-    let (parts, body) = request.into_parts();
-    let headers = &parts.headers;
-    let is_otlp = match (&parts.method, parts.uri.path()) {
-        (&Method::POST, "/loki/api/v1/push") => false,
-        (&Method::POST, "/otlp/v1/logs") => true,
-        _ => return Err((404, "404 page not found".into())),
+    state.note(headers, word);
+    let reset = match fault {
+        None => match result {
+            Err(refusal) => return text(refusal.status, &refusal.words),
+            Ok(ids) => {
+                lock(&state.store).acknowledge(ids);
+                return text(204, "");
+            }
+        },
+        Some(Fault::Unavailable) => return text(503, "at capacity"),
+        Some(Fault::ServerError) => return text(500, "something broke"),
+        Some(Fault::RateLimited(after)) => {
+            let mut answer = text(429, "ingestion rate limit exceeded by the script");
+            answer.headers_mut().extend(after.map(|after| (RETRY_AFTER, after.as_secs().into())));
+            return answer;
+        }
+        Some(Fault::Reset | Fault::StoreAndReset) => true,
+        Some(Fault::StoreAndClose) => false,
+        Some(Fault::StoreAndHang) => return std::future::pending().await,
     };
-    let token = state.lock().token.clone();
-    if token.is_some_and(|token| header(headers, AUTHORIZATION.as_str()) != Some(&format!("Bearer {token}"))) {
-        return Err((401, "unauthorized".into()));
-    }
-    let tenant = match header(headers, "x-scope-orgid").filter(|_| state.options.auth) {
+    connection.end(reset);
+    std::future::pending().await
+}
+
+fn text(status: u16, words: &str) -> Response {
+    let words = if words.is_empty() { String::new() } else { format!("{words}\n") };
+    (StatusCode::from_u16(status).unwrap_or_default(), words).into_response()
+}
+
+/// The gateway.
+fn admitted(state: &State, headers: &HeaderMap) -> Result<(), Refusal> {
+    let authorization = header(headers, AUTHORIZATION.as_str());
+    let known = match &*lock(&state.access) {
+        Access::Anybody => true,
+        Access::Authorization(wanted) => authorization == Some(wanted),
+        Access::Issued(issued) => authorization.is_some_and(|value| issued.admits(value)),
+        Access::Nobody => return Err(Refusal::new(403, "forbidden", "not for you")),
+    };
+    known.then_some(()).ok_or_else(|| Refusal::new(401, "unauthenticated", "who are you?"))
+}
+
+fn work(state: &State, headers: &HeaderMap, body: &[u8], is_otlp: bool) -> Result<Vec<String>, Refusal> {
+    let auth = state.options.auth;
+    let tenant = match header(headers, "x-scope-orgid").filter(|_| auth) {
         Some(tenant) if !tenant.is_empty() => tenant,
-        _ if state.options.auth => return Err((401, "no org id".into())),
+        _ if auth => return Err(Refusal::new(401, "no_tenant", "no org id")),
         _ => NOBODY,
     };
     let shard = header(headers, "x-loki-backfill-shard").unwrap_or_default();
     if shard.len() > SHARD_BYTES {
-        return Err((400, "the backfill shard is too long".into()));
+        return Err(Refusal::new(400, "bad_shard", "the backfill shard is too long"));
     }
     let limit = state.options.limits.max_body_bytes;
-    let Ok(body) = Limited::new(body, limit).collect().await else {
-        return Err((413, "request body too large".into()));
-    };
-    let push = decode(headers, &body.to_bytes(), is_otlp, limit)?;
+    if body.len() > limit {
+        return Err(Refusal::new(413, "too_large", "request body too large"));
+    }
+    let push = decode(headers, body, is_otlp, limit).map_err(|words| Refusal::new(400, "unreadable", words))?;
     let now = state.options.now.unwrap_or_else(present);
-    let sent = Sent { tenant, shard, now };
-    let outcome = state.lock().store.push(&state.options, &sent, push);
-    outcome.map_err(|refusal: Refusal| (refusal.status, refusal.words))
+    lock(&state.store).push(&state.options, &Sent { tenant, shard, now }, push)
 }
 
 fn present() -> u64 {
@@ -134,8 +122,7 @@ fn present() -> u64 {
     u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn decode(headers: &HeaderMap, body: &[u8], is_otlp: bool, limit: usize) -> Result<Push, (u16, String)> {
-    let bad = |words: String| (400, words);
+fn decode(headers: &HeaderMap, body: &[u8], is_otlp: bool, limit: usize) -> Result<Push, String> {
     let kind = header(headers, CONTENT_TYPE.as_str()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let encoding = header(headers, CONTENT_ENCODING.as_str()).unwrap_or_default();
@@ -144,17 +131,17 @@ fn decode(headers: &HeaderMap, body: &[u8], is_otlp: bool, limit: usize) -> Resu
         "gzip" => GzDecoder::new(body).take(limit as u64).read_to_end(&mut plain).map(|_| &plain[..]),
         "deflate" => ZlibDecoder::new(body).take(limit as u64).read_to_end(&mut plain).map(|_| &plain[..]),
         "" | "snappy" => Ok(body),
-        other => return Err(bad(format!("Content-Encoding {other:?} not supported"))),
+        other => return Err(format!("Content-Encoding {other:?} not supported")),
     };
-    let body = unpacked.map_err(|error| bad(error.to_string()))?;
+    let body = unpacked.map_err(|error| error.to_string())?;
     match (is_otlp, kind) {
-        (true, "application/x-protobuf") => otlp::decode(body).map_err(bad),
+        (true, "application/x-protobuf") => otlp::decode(body),
         (false, "application/x-protobuf") => {
-            let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(|error| bad(error.to_string()))?;
-            push::decode(&plain).map_err(bad)
+            let plain = snap::raw::Decoder::new().decompress_vec(body).map_err(|error| error.to_string())?;
+            push::decode(&plain)
         }
-        (false, "application/json") => push::decode_json(body).map_err(bad),
-        (_, other) => Err(bad(format!("content type {other:?} is not supported"))),
+        (false, "application/json") => push::decode_json(body),
+        (_, other) => Err(format!("content type {other:?} is not supported")),
     }
 }
 

@@ -28,7 +28,7 @@ pub struct Limits {
     pub max_future: i64,
     /// How far behind the newest entry of a stream one may be: half of `max_chunk_age`, nanoseconds.
     pub order_window: i64,
-    /// `chunk_block_size`: bytes of lines after which entries are no longer known again.
+    /// `chunk_block_size`: bytes of an open block from which on it is closed, and its entries are no longer known again.
     pub head_block_bytes: usize,
     /// `max_global_streams_per_user`.
     pub max_streams: usize,
@@ -98,14 +98,18 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
+    pub(super) fn new(status: u16, reason: &'static str, words: impl Into<String>) -> Self {
+        Self { status, reason, words: words.into() }
+    }
+
     /// Of an entry or a stream; the rest of its request is stored.
     pub(super) fn invalid(reason: &'static str, words: String) -> Self {
-        Self { status: 400, reason, words }
+        Self::new(400, reason, words)
     }
 
     /// Of a limit of rates or streams.
     pub(super) fn limited(reason: &'static str, words: String) -> Self {
-        Self { status: 429, reason, words }
+        Self::new(429, reason, words)
     }
 }
 
@@ -203,7 +207,7 @@ pub(super) fn normalized(metadata: &[(String, String)]) -> Result<Vec<(String, S
         }
         if text.is_empty() || text == "_" {
             let words = format!("normalization for label name {name:?} resulted in invalid name {text:?}");
-            return Err(Refusal { status: 500, reason: "invalid_metadata_name", words });
+            return Err(Refusal::new(500, "invalid_metadata_name", words));
         }
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             text.insert_str(0, "key_");

@@ -1,8 +1,8 @@
 //! What is held, and what becomes of a request.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::Options;
 use super::push::{Push, PushEntry, PushStream};
@@ -10,6 +10,8 @@ use super::rules::{Bucket, Limits, Refusal, metadata_bytes, normalized};
 
 /// Labels that Loki itself gives to the streams of a backfill.
 const RESERVED: &str = "__backfill";
+/// Loki's word for entries that are older than their stream's newest one by more than the window.
+const TOO_FAR_BEHIND: &str = "too_far_behind";
 /// Refusals of one request that are told in full.
 const TOLD: usize = 10;
 
@@ -35,6 +37,50 @@ pub struct StoredStream {
     pub entries: Vec<StoredEntry>,
 }
 
+/// Entries of all streams, without their content.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// How often each is stored, by trace id and span id as they are in its structured metadata, `@` and its time.
+    pub entries: HashMap<String, u64>,
+    /// Entries that were ignored because they were there already.
+    pub deduplicated: u64,
+    /// Entries that were stored once more although their client, connected since then, had been told that they are.
+    pub needless: u64,
+}
+
+impl Found {
+    /// Entries that are stored more than once.
+    pub fn doubled(&self) -> usize {
+        self.entries.values().filter(|copies| **copies > 1).count()
+    }
+}
+
+impl StoredEntry {
+    /// A value of its structured metadata; empty where there is none of that name.
+    pub fn metadata(&self, name: &str) -> &str {
+        value(&self.metadata, name)
+    }
+
+    /// As in [`Found::entries`].
+    pub fn id(&self) -> String {
+        id(&self.metadata, self.time)
+    }
+
+    /// Bytes that it takes of an open block: the line, and two numbers for each pair.
+    fn block_bytes(&self) -> usize {
+        self.line.len() + 8 * self.metadata.len()
+    }
+}
+
+fn value<'p>(metadata: &'p [(String, String)], name: &str) -> &'p str {
+    let pair = metadata.iter().find(|(other, _)| other == name);
+    pair.map_or("", |(_, value)| value)
+}
+
+fn id(metadata: &[(String, String)], time: i64) -> String {
+    format!("{}{}@{time}", value(metadata, "trace_id"), value(metadata, "span_id"))
+}
+
 /// A stream with what is known of it beyond its entries.
 #[derive(Debug, Default)]
 struct Held {
@@ -57,7 +103,9 @@ pub(super) struct Store {
     streams: BTreeMap<Key, Held>,
     buckets: BTreeMap<String, Bucket>,
     pub(super) refused: BTreeMap<&'static str, u64>,
-    pub(super) deduplicated: u64,
+    pub(super) found: Found,
+    /// Entries that their clients know to be stored, of those that have not been cut off since.
+    acknowledged: HashSet<String>,
 }
 
 /// What comes with a request.
@@ -70,12 +118,12 @@ pub(super) struct Sent<'r> {
 }
 
 impl Store {
-    /// Stores what is valid of a request; the refusal of the rest, or of all of it where too much comes.
-    pub(super) fn push(&mut self, options: &Options, sent: &Sent<'_>, push: Push) -> Result<(), Refusal> {
+    /// Stores what is valid of a request and gives the ids; the refusal of the rest, or of all of it where too much comes.
+    pub(super) fn push(&mut self, options: &Options, sent: &Sent<'_>, push: Push) -> Result<Vec<String>, Refusal> {
         let limits = &options.limits;
         if push.streams.is_empty() {
-            let words = "error at least one valid stream is required for ingestion".into();
-            return Err(Refusal { status: 422, reason: "missing_streams", words });
+            let words = "error at least one valid stream is required for ingestion";
+            return Err(Refusal::new(422, "missing_streams", words));
         }
         let mut refusals = Vec::new();
         let mut valid: Vec<_> =
@@ -95,24 +143,35 @@ impl Store {
                 return Err(Refusal::limited("rate_limited", words));
             }
         }
+        let ids = entries().map(|entry| id(&entry.metadata, entry.time)).collect();
         for (labels, entries) in valid {
-            self.append(limits, sent, labels, entries, &mut refusals);
+            self.append(options, sent, labels, entries, &mut refusals);
         }
         for refusal in &refusals {
             *self.refused.entry(refusal.reason).or_default() += 1;
         }
-        told(&refusals)
+        told(&refusals).map(|()| ids)
+    }
+
+    /// The client that sent these knows that they are stored.
+    pub(super) fn acknowledge(&mut self, ids: Vec<String>) {
+        self.acknowledged.extend(ids);
+    }
+
+    /// Clients are cut off or gone, and what they were told may have been lost.
+    pub(super) fn cut(&mut self) {
+        self.acknowledged.clear();
     }
 
     fn append(
         &mut self,
-        limits: &Limits,
+        options: &Options,
         sent: &Sent<'_>,
         labels: Pairs,
         entries: Vec<PushEntry>,
         refusals: &mut Vec<Refusal>,
     ) {
-        let text = text(&labels);
+        let (limits, text) = (&options.limits, text(&labels));
         let key = (sent.tenant.to_owned(), sent.shard.to_owned(), labels);
         let of_tenant = self.streams.keys().filter(|(tenant, ..)| tenant == sent.tenant).count();
         if !self.streams.contains_key(&key) && of_tenant >= limits.max_streams {
@@ -123,20 +182,26 @@ impl Store {
         let stored =
             || StoredStream { labels: key.2.iter().cloned().collect(), shard: key.1.clone(), entries: Vec::new() };
         let held = self.streams.entry(key.clone()).or_insert_with(|| Held { stored: stored(), ..Held::default() });
+        let (count, mut behind) = (entries.len(), Vec::new());
         for entry in entries {
             let entry = StoredEntry { time: entry.time, line: entry.line, metadata: entry.metadata };
+            if options.refuses.is_some_and(|refuses| refuses(&entry)) {
+                let words = format!("entry for stream '{text}' is not wanted: {}", entry.id());
+                refusals.push(Refusal::invalid("not_wanted", words));
+                continue;
+            }
+            let id = entry.id();
             match held.add(limits, entry) {
-                Added::New => {}
-                Added::Known => self.deduplicated += 1,
-                Added::Behind(time, oldest) => {
-                    let words = format!(
-                        "entry with timestamp {time} ignored, reason: 'entry too far behind, entry timestamp is: \
-                         {time}, oldest acceptable timestamp is: {oldest}', for stream: {text}"
-                    );
-                    refusals.push(Refusal::invalid("too_far_behind", words));
+                Added::New => {
+                    self.found.needless += u64::from(self.acknowledged.contains(&id));
+                    *self.found.entries.entry(id).or_default() += 1;
                 }
+                Added::Known => self.found.deduplicated += 1,
+                Added::Behind(time, oldest) => behind.push((time, oldest)),
             }
         }
+        let words = too_far_behind(&behind, count, sent.tenant, &text);
+        refusals.extend(behind.iter().map(|_| Refusal::invalid(TOO_FAR_BEHIND, words.clone())));
     }
 
     pub(super) fn streams(&self, tenant: &str) -> Vec<StoredStream> {
@@ -176,13 +241,13 @@ impl Held {
         if self.head.contains(&entry) {
             return Added::Known;
         }
+        self.head_bytes += entry.block_bytes();
+        self.head.insert(entry.clone());
+        self.stored.entries.push(entry);
         if self.head_bytes >= limits.head_block_bytes {
             self.head.clear();
             self.head_bytes = 0;
         }
-        self.head_bytes += entry.line.len();
-        self.head.insert(entry.clone());
-        self.stored.entries.push(entry);
         Added::New
     }
 }
@@ -223,6 +288,28 @@ fn validated(
     (!entries.is_empty()).then_some((labels, entries))
 }
 
+/// What Loki says of a stream's entries, so many in all, that are too far behind: times in whole seconds, and the stream
+/// with the label that Loki adds to it.
+fn too_far_behind(behind: &[(i64, i64)], count: usize, tenant: &str, stream: &str) -> String {
+    let text = |nanos: i64| {
+        let since_epoch = Duration::from_nanos(u64::try_from(nanos).unwrap_or_default());
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
+    };
+    let mut words = String::new();
+    for (time, oldest) in behind.iter().take(TOLD) {
+        let (time, oldest) = (text(*time), text(*oldest));
+        let _ = writeln!(
+            words,
+            "entry with timestamp {time} ignored, reason: 'entry too far behind, entry timestamp is: {time}, oldest \
+             acceptable timestamp is: {oldest}',"
+        );
+    }
+    let stream = stream.replacen('{', "{service_name=\"unknown_service\", ", 1);
+    let ignored = behind.len();
+    let _ = write!(words, "user '{tenant}', total ignored: {ignored} out of {count} for stream: {stream}");
+    words
+}
+
 /// Labels as Loki shows them.
 fn text(labels: &[(String, String)]) -> String {
     let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
@@ -232,6 +319,10 @@ fn text(labels: &[(String, String)]) -> String {
 /// The answer to several refusals: limits before what is invalid.
 fn told(refusals: &[Refusal]) -> Result<(), Refusal> {
     let Some(first) = refusals.iter().max_by_key(|refusal| refusal.status) else { return Ok(()) };
+    if first.reason == TOO_FAR_BEHIND {
+        // Only one stream is told of.
+        return Err(first.clone());
+    }
     let mut words = String::new();
     for refusal in refusals.iter().filter(|refusal| refusal.status == first.status).take(TOLD) {
         // Writing to a string cannot fail.

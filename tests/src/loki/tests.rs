@@ -31,6 +31,19 @@ async fn push(loki: &Loki, values: Value) -> u16 {
     push_as(loki, &[], json!({"app": "a"}), values).await.0
 }
 
+/// Waits until the one request that gets no answer has come.
+async fn hangs<T>(loki: &Loki, request: impl Future<Output = T>) {
+    let come = async {
+        while loki.count(Fault::StoreAndHang.word()) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = request => panic!("there is an answer"),
+        () = come => {}
+    }
+}
+
 fn at(time: i64) -> String {
     time.to_string()
 }
@@ -81,7 +94,8 @@ async fn labels_are_limited_in_number_and_length() {
 
 #[tokio::test]
 async fn what_came_before_is_ignored_within_the_open_block() {
-    let loki = server(|options| options.limits.head_block_bytes = 10).await;
+    // The five entries at first have 5 bytes, and 8 for each of two pairs.
+    let loki = server(|options| options.limits.head_block_bytes = 22).await;
     let a = json!([[at(NOW), "a", {"k": "v"}], [at(NOW + 1), "b"]]);
     assert_eq!(push(&loki, a.clone()).await, 204);
     assert_eq!(push(&loki, a.clone()).await, 204);
@@ -90,10 +104,47 @@ async fn what_came_before_is_ignored_within_the_open_block() {
     assert_eq!(push(&loki, json!([[at(NOW), "a"], [at(NOW), "c"], [at(NOW + 2), "a", {"k": "v"}]])).await, 204);
     assert_eq!((loki.stored(), loki.deduplicated()), (5, 2));
     // A full block is no longer searched, but the last entry is known.
-    assert_eq!(push(&loki, json!([[at(NOW + 3), "0123456789"], [at(NOW + 4), "d"], [at(NOW + 4), "d"]])).await, 204);
-    assert_eq!((loki.stored(), loki.deduplicated()), (7, 3));
+    assert_eq!(push(&loki, json!([[at(NOW + 3), "d"], [at(NOW + 3), "d"]])).await, 204);
+    assert_eq!((loki.stored(), loki.deduplicated()), (6, 3));
     assert_eq!(push(&loki, a).await, 204);
-    assert_eq!(loki.stored(), 9, "twice");
+    assert_eq!((loki.stored(), loki.deduplicated()), (8, 3), "twice");
+}
+
+#[tokio::test]
+async fn what_is_stored_again_is_needless_where_its_client_was_told() {
+    let loki = server(|options| options.limits.head_block_bytes = 1).await;
+    let send = |n: i64| push_as(&loki, &[], json!({"app": "a"}), json!([[at(NOW + n), "x"]]));
+    let doubled = || (loki.found().doubled(), loki.found().needless);
+    for n in [1, 2, 1] {
+        assert_eq!(send(n).await.0, 204);
+    }
+    assert_eq!(doubled(), (1, 1));
+    loki.cut();
+    assert_eq!(send(2).await.0, 204);
+    assert_eq!(doubled(), (2, 1), "whoever is cut off may not have been told");
+    loki.script(1, Fault::StoreAndHang);
+    hangs(&loki, send(3)).await;
+    for n in [4, 3] {
+        assert_eq!(send(n).await.0, 204);
+    }
+    assert_eq!(doubled(), (3, 1));
+}
+
+#[tokio::test]
+async fn entries_are_known_by_ids_and_time_and_those_that_are_not_wanted_are_refused() {
+    let loki = server(|options| options.refuses = Some(|entry| entry.line == "bad")).await;
+    let ids = json!({"trace_id": "0a", "span_id": "0b"});
+    let values =
+        json!([[at(NOW), "good", ids], [at(NOW + 1), "bad", ids], [at(NOW), "other", ids], [at(NOW + 2), "x"]]);
+    let (status, words) = push_as(&loki, &[], json!({"app": "a"}), values).await;
+    assert!(status == 400 && words.contains("not wanted: 0a0b@"), "{words}");
+    let (one, other) = (format!("0a0b@{NOW}"), format!("@{}", NOW + 2));
+    let found = loki.found();
+    assert_eq!((found.entries[&one], found.entries[&other], found.entries.len(), found.doubled()), (2, 1, 2, 1));
+    assert_eq!(loki.missing(&[one, other, format!("0a0b@{}", NOW + 1)].into()), 1);
+    assert_eq!(loki.refused(), BTreeMap::from([("not_wanted", 1)]));
+    loki.forget();
+    assert_eq!((loki.found().entries.len(), loki.stored()), (0, 0));
 }
 
 #[tokio::test]
@@ -142,14 +193,18 @@ async fn tenants_are_apart_and_needed_where_there_is_authentication() {
 
 #[tokio::test]
 async fn a_token_is_needed_and_may_change() {
-    let loki = server(|options| options.token = Some("one".into())).await;
+    let loki = server(|_| {}).await;
+    let expect = |token: &str| loki.admit(Access::Authorization(format!("Bearer {token}")));
+    expect("one");
     let bearer = |token| [("Authorization", token)];
     let values = json!([[at(NOW), "x"]]);
     assert_eq!(push(&loki, values.clone()).await, 401);
     assert_eq!(push_as(&loki, &bearer("Bearer one"), json!({"l": "v"}), values.clone()).await.0, 204);
-    loki.expect_token(Some("two"));
+    expect("two");
     assert_eq!(push_as(&loki, &bearer("Bearer one"), json!({"l": "v"}), values.clone()).await.0, 401);
-    assert_eq!(push_as(&loki, &bearer("Bearer two"), json!({"l": "v"}), values).await.0, 204);
+    assert_eq!(push_as(&loki, &bearer("Bearer two"), json!({"l": "v"}), values.clone()).await.0, 204);
+    loki.admit(Access::Nobody);
+    assert_eq!(push_as(&loki, &bearer("Bearer two"), json!({"l": "v"}), values).await.0, 403);
 }
 
 #[tokio::test]
@@ -168,22 +223,35 @@ async fn a_tenant_that_sends_too_much_is_told_so_and_nothing_is_stored() {
 #[tokio::test]
 async fn faults_come_when_they_are_asked_for() {
     let loki = server(|_| {}).await;
-    loki.fail_next([Fault::Status(503, Some(7)), Fault::ResetBefore, Fault::LoseAnswer]);
+    let wait = Fault::RateLimited(Some(Duration::from_secs(7)));
+    for fault in [wait, Fault::Reset, Fault::StoreAndReset, Fault::StoreAndClose, Fault::Unavailable] {
+        loki.script(1, fault);
+    }
     let values = json!([[at(NOW), "x"]]);
     let body = json!({"streams": [{"stream": {"l": "v"}, "values": values}]});
     let send = || reqwest::Client::new().post(format!("{}/loki/api/v1/push", loki.url())).json(&body).send();
     let answer = send().await.unwrap();
-    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "7"));
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (429, "7"));
     assert!(send().await.is_err() && loki.stored() == 0);
     assert!(send().await.is_err() && loki.stored() == 1);
-    assert_eq!((send().await.unwrap().status().as_u16(), loki.deduplicated()), (204, 1));
-    loki.fail_for(Duration::from_secs(3600), Fault::Status(500, None));
+    assert!(send().await.is_err() && loki.deduplicated() == 1);
+    assert_eq!(send().await.unwrap().status().as_u16(), 503);
+    assert_eq!((send().await.unwrap().status().as_u16(), loki.deduplicated()), (204, 2));
+    loki.always(Some(Fault::ServerError));
     assert_eq!(send().await.unwrap().status().as_u16(), 500);
-    loki.recover();
-    loki.fail_for(Duration::ZERO, Fault::Status(500, None));
+    loki.always(Some(Fault::StoreAndHang));
+    hangs(&loki, send()).await;
+    assert_eq!(loki.deduplicated(), 3);
+    loki.always(None);
     assert_eq!(send().await.unwrap().status().as_u16(), 204);
-    let (requests, statuses) = loki.requests();
-    assert_eq!((requests, statuses), (6, BTreeMap::from([(204, 2), (500, 1), (503, 1)])));
+    loki.sometimes(1, 1, &[Fault::RateLimited(None)]);
+    assert_eq!(send().await.unwrap().headers().get("retry-after"), None);
+    let outcomes: Vec<_> = loki.arrivals().iter().map(|arrival| arrival.outcome).collect();
+    assert_eq!(
+        outcomes.join(" "),
+        "told_to_wait reset stored_and_reset stored_and_closed unavailable stored server_error stored_and_hung stored \
+         slowed_down"
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod kafka;
 mod kills;
+mod scrape;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -21,8 +21,9 @@ use super::context::{MemberContext, Rebalance};
 use crate::contract::StartAt;
 use crate::error::{BusError, ErrorClass};
 use crate::kafka::admin::{offset_list, offsets};
-use crate::kafka::client::{Leaders, lock, partition_id, received};
+use crate::kafka::client::{Leaders, lock, partition_id};
 use crate::kafka::error::is_unknown_topic;
+use crate::kafka::message::received;
 use crate::record::{PartitionId, Received};
 
 /// How long the thread sleeps at most: within this time a release or a pause reaches librdkafka.

@@ -1,5 +1,6 @@
 //! A partition that is owned, and what is on its way of it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use afflux_bus::{BusError, Generation, PartitionId, Received};
@@ -20,13 +21,26 @@ pub(super) struct Owned {
     pub(super) uncommitted: bool,
     pub(super) paused: bool,
     pub(super) tasks: Vec<AbortHandle>,
+    /// Bytes of rounds that have arrived before one that lies before them, by the last offset of each.
+    early: BTreeMap<u64, usize>,
 }
 
 impl Owned {
     /// Nothing has been read of it yet.
     pub(super) fn new(generation: Generation, queue: Queue) -> Self {
         let (on_their_way, bytes, uncommitted, paused, tasks) = (0, 0, false, false, Vec::new());
-        Self { generation, queue, on_their_way, bytes, uncommitted, paused, tasks }
+        Self { generation, queue, on_their_way, bytes, uncommitted, paused, tasks, early: BTreeMap::new() }
+    }
+
+    /// A round has arrived; everything below the watermark has.
+    pub(super) fn arrived(&mut self, offsets: &[u64], bytes: usize, watermark: u64) {
+        self.early.extend(offsets.iter().max().map(|last| (*last, bytes)));
+        self.early = self.early.split_off(&watermark);
+    }
+
+    /// Bytes that have arrived although something before them has not.
+    pub(super) fn ahead(&self) -> usize {
+        self.early.values().sum()
     }
 }
 

@@ -75,6 +75,14 @@ impl<B: Backend> Session<B> {
                 tracing::error!(component = self.name(), error, "the backend refuses everything; nothing is lost");
             }
         }
+        match (&condition, self.delayed) {
+            (Condition::Delayed(error), false) => {
+                tracing::warn!(component = self.name(), error, "deliveries fail; trying again, nothing is lost");
+            }
+            (Condition::Well, true) => tracing::info!(component = self.name(), "deliveries succeed again"),
+            _ => {}
+        }
+        self.delayed = matches!(condition, Condition::Delayed(_) | Condition::Blocked(..));
         self.context.health.set(match (&self.outage.problem, condition) {
             (Some(problem), _) => State::Failing(problem.clone()),
             (None, Condition::Blocked(_, error)) => State::Failing(error),

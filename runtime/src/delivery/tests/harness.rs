@@ -304,6 +304,11 @@ impl Sink {
         self.seen.lock().unwrap().stored.clone()
     }
 
+    /// Of the requests that are stored, whether they are of a replay.
+    pub(super) fn replays(&self) -> Vec<bool> {
+        self.seen.lock().unwrap().replays.clone()
+    }
+
     pub(super) fn attempts(&self) -> Vec<Instant> {
         self.seen.lock().unwrap().attempts.clone()
     }

@@ -1,7 +1,7 @@
 //! The attributes of data points.
 
 use crate::otlp::common::KeyValueView;
-use crate::wire::{Reader, put_len_field, put_message_field, put_varint};
+use crate::wire::{Reader, put_len_field, put_message_field, put_varint, varint_len};
 
 /// The attributes of a series, encoded once: `KeyValue` messages, each behind its length.
 ///
@@ -28,7 +28,9 @@ impl Labels {
 
     /// `KeyValue` messages in that order.
     pub(super) fn of_messages(messages: &[&[u8]]) -> Self {
-        let mut out = Vec::with_capacity(messages.iter().map(|message| message.len() + 2).sum());
+        // Exactly, since a boxed slice is as long as its memory.
+        let size = |message: &&[u8]| varint_len(message.len() as u64) + message.len();
+        let mut out = Vec::with_capacity(messages.iter().map(size).sum());
         for message in messages {
             put_varint(&mut out, message.len() as u64);
             out.extend_from_slice(message);

@@ -188,8 +188,8 @@ impl<'a> Scratch<'a> {
                 (Kind::Gauge | Kind::Sum(_), 5) | (Kind::Histogram(_), 8) | (Kind::Exponential(_), 11) => {
                     self.exemplars.push(exemplar(field.message("Exemplar")?)?);
                 }
-                (Kind::Histogram(_), 6) => fixed64s(&field, |bits| self.counts.push(bits))?,
-                (Kind::Histogram(_), 7) => fixed64s(&field, |bits| self.bounds.push(f64::from_bits(bits)))?,
+                (Kind::Histogram(_), 6) => self.counts.extend(fixed64s(&field)?),
+                (Kind::Histogram(_), 7) => self.bounds.extend(fixed64s(&field)?.map(f64::from_bits)),
                 (Kind::Exponential(_), 6) => numbers.scale = unzigzag(field.varint()?),
                 (Kind::Exponential(_), 7) => numbers.zero_count = field.fixed64()?,
                 (Kind::Exponential(_), 8) => self.buckets(&mut numbers, field.message("Buckets")?)?,
@@ -261,13 +261,12 @@ fn exemplar(mut message: Message<'_>) -> Result<Exemplar, Malformed> {
     Ok(exemplar)
 }
 
-fn fixed64s(field: &Found<'_>, mut take: impl FnMut(u64)) -> Result<(), Malformed> {
+fn fixed64s<'a>(field: &Found<'a>) -> Result<impl Iterator<Item = u64> + use<'a>, Malformed> {
     let (words, rest) = field.bytes()?.as_chunks::<8>();
     if !rest.is_empty() {
         return Err(field.fault(Reason::Truncated));
     }
-    words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
-    Ok(())
+    Ok(words.iter().map(|word| u64::from_le_bytes(*word)))
 }
 
 fn unzigzag(number: u64) -> i32 {

@@ -39,16 +39,16 @@ async fn a_token_file_is_read_at_every_request() {
     let file = dir.path().join("token");
     let parts = Parts { auth: bearer(None, Some(file.clone())), ..Parts::of(script.url()) };
     let client = parts.client().unwrap();
-    let (reason, error) = later(post(&client).await);
-    assert!(reason == "credentials" && error.contains("token: No such file"), "{error}");
+    let (reason, error) = blocked(post(&client).await);
+    assert!(reason == "unauthorized" && error.contains("token: No such file"), "{error}");
     for token in ["one", "two"] {
         std::fs::write(&file, format!(" {token}\n")).unwrap();
         post(&client).await.unwrap();
         assert_eq!(script.seen().last().unwrap().header("authorization"), format!("Bearer {token}"));
     }
     std::fs::write(&file, format!("{SECRET}\nsecond line")).unwrap();
-    let (reason, error) = later(post(&client).await);
-    assert_eq!((reason, &*error), ("credentials", "the credentials are no valid header"));
+    let (reason, error) = blocked(post(&client).await);
+    assert_eq!((reason, &*error), ("unauthorized", "the credentials are no valid header; check `auth`"));
 }
 
 #[test]

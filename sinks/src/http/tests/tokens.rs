@@ -99,6 +99,10 @@ async fn whoever_is_late_does_not_take_a_new_token_away() {
     post(&world.client).await.unwrap();
     let old = world.client.credentials.header().await.unwrap();
     assert!(world.client.credentials.refused(old.as_ref()).await);
+    assert!(
+        world.client.credentials.refused(old.as_ref()).await,
+        "whoever had it, too, comes before there is a new one"
+    );
     post(&world.client).await.unwrap();
     assert!(world.client.credentials.refused(old.as_ref()).await);
     post(&world.client).await.unwrap();
@@ -111,10 +115,11 @@ async fn an_issuer_that_fails_is_asked_again_and_its_words_are_not_repeated() {
     world.issuer.answers((http::StatusCode::BAD_REQUEST, SECRET));
     world.issuer.answers(format!("{{\"access_tokn\": \"{SECRET}\"}}"));
     world.issues("good", Some(3600));
-    for expected in ["answered 400 Bad Request", "the answer has no `access_token`"] {
-        let (reason, error) = later(post(&world.client).await);
-        assert_eq!((reason, error), ("credentials", format!("{}/token: {expected}", world.issuer.url())));
-    }
+    let at = format!("{}/token: ", world.issuer.url());
+    let wrong = blocked(post(&world.client).await);
+    assert_eq!(wrong, ("unauthorized", format!("{at}answered 400 Bad Request; check `auth`")));
+    let away = later(post(&world.client).await);
+    assert_eq!(away, ("credentials", format!("{at}the answer has no `access_token`")));
     post(&world.client).await.unwrap();
     assert_eq!(world.used(), ["good"]);
 }

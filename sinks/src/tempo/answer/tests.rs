@@ -45,6 +45,7 @@ fn kind(answer: &Answer) -> (&'static str, &'static str) {
         Answer::Known { reason } => ("known", reason),
         Answer::Later { reason, .. } => ("later", reason),
         Answer::Refused { reason, .. } => ("refused", reason),
+        Answer::Otherwise { reason, .. } => ("otherwise", reason),
         Answer::Blocked { reason, .. } => ("blocked", reason),
     }
 }
@@ -204,7 +205,7 @@ fn what_is_rejected_of_a_stored_request_is_accounted() {
 #[test]
 fn nothing_is_given_up_for_a_bad_moment() {
     for (attempt, others_stored, expected) in
-        [(6, true, "later"), (7, true, "refused"), (7, false, "later"), (62, false, "later"), (63, false, "refused")]
+        [(62, true, "later"), (63, true, "refused"), (63, false, "later"), (10_000, false, "later")]
     {
         let asked = Asked { others_stored, ..asked(attempt) };
         for code in ["2", "8", "13"] {

@@ -216,7 +216,7 @@ async fn a_defect_is_one_of_the_request_only_where_others_are_stored() {
     }
     assert_eq!(tempo.attempt(&good.requests[0], 0).await, Answer::Stored);
     server.answers(Err(Status::internal("defect")));
-    let answer = tempo.attempt(&bad.requests[0], 20).await;
+    let answer = tempo.attempt(&bad.requests[0], 63).await;
     assert!(matches!(answer, Answer::Refused { reason: "server_error", .. }), "{answer:?}");
 }
 

@@ -42,12 +42,23 @@ impl World {
     }
 
     async fn publish(&self, lines: &[&str], headers: &[(&str, &str)]) {
+        self.publish_value(request_before(lines, 0), lines.len(), headers).await;
+    }
+
+    /// Log records of so many nanoseconds before the present.
+    async fn publish_late(&self, count: usize, before: u64) {
+        let lines: Vec<String> = (0..count).map(|i| format!("{i} at -{before}ns")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        self.publish_value(request_before(&lines, before), count, &[]).await;
+    }
+
+    async fn publish_value(&self, value: Bytes, items: usize, headers: &[(&str, &str)]) {
         let mut all = Headers::new();
         all.push(HEADER_CLUSTER, Bytes::from_static(b"eu-1"));
-        all.push(HEADER_ITEMS, lines.len().to_string());
+        all.push(HEADER_ITEMS, items.to_string());
         headers.iter().for_each(|(name, value)| all.push(*name, (*value).to_owned()));
         let to = PartitionId::new(Topics::default().logs(), 0);
-        let record = Record { to, key: None, value: Some(request(lines)), timestamp_ms: 1, headers: all };
+        let record = Record { to, key: None, value: Some(value), timestamp_ms: 1, headers: all };
         self.bus.producer().await.unwrap().send(vec![record]).await.unwrap();
     }
 
@@ -90,11 +101,12 @@ impl World {
     }
 }
 
-fn request(lines: &[&str]) -> Bytes {
+/// Log records of so many nanoseconds before the present, each one nanosecond behind the last.
+fn request_before(lines: &[&str], before: u64) -> Bytes {
     let text = |text: &str| Some(AnyValue { value: Some(any_value::Value::StringValue(text.into())) });
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let log = |(i, line): (usize, &&str)| LogRecord {
-        time_unix_nano: now.as_nanos() as u64 + i as u64,
+        time_unix_nano: now.as_nanos() as u64 - before + i as u64,
         body: text(line),
         ..LogRecord::default()
     };
@@ -142,14 +154,16 @@ async fn just_what_loki_refuses_becomes_a_dead_letter_and_the_rest_is_there_once
 async fn through_faults_nothing_is_lost_or_doubled() {
     let loki = Loki::start(Options::default()).await.unwrap();
     let world = World::new(&loki).await;
-    loki.fail_next([
-        Fault::Status(500, None),
-        Fault::LoseAnswer,
-        Fault::Status(429, None),
-        Fault::ResetBefore,
-        Fault::Status(503, Some(0)),
-        Fault::LoseAnswer,
-    ]);
+    for fault in [
+        Fault::ServerError,
+        Fault::StoreAndReset,
+        Fault::RateLimited(None),
+        Fault::Reset,
+        Fault::Unavailable,
+        Fault::StoreAndClose,
+    ] {
+        loki.script(1, fault);
+    }
     for i in 0..5 {
         world.publish(&[&format!("{i} a"), &format!("{i} b")], &[]).await;
     }
@@ -159,6 +173,34 @@ async fn through_faults_nothing_is_lost_or_doubled() {
     assert_eq!(stored.join(","), "0 a,0 b,1 a,1 b,2 a,2 b,3 a,3 b,4 a,4 b");
     assert!(world.dead_letters().await.is_empty());
     assert!(loki.deduplicated() > 0);
+}
+
+#[tokio::test]
+async fn what_is_too_far_behind_is_sent_as_old_and_nothing_else_is() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let loki = Loki::start(Options::default()).await.unwrap();
+    let mut world = World::new(&loki).await;
+    world.publish(&["newest"], &[]).await;
+    world.deliver().await;
+    world.publish_late(40, 2 * HOUR).await;
+    world.publish_late(10, HOUR / 2).await;
+    world.deliver().await;
+    world.publish_late(5, 3 * HOUR).await;
+    let before = loki.refused()["too_far_behind"];
+    world.deliver().await;
+    let (mut old, mut others) = (0, 0);
+    for stream in loki.streams("fake") {
+        *(if stream.shard.is_empty() { &mut others } else { &mut old }) += stream.entries.len();
+    }
+    assert_eq!((old, others), (45, 11));
+    assert!(world.dead_letters().await.is_empty());
+    assert_eq!(before, 40, "refused once");
+    // Another process has to learn it anew.
+    assert_eq!(loki.refused()["too_far_behind"], 45);
+    world.config.backfill.enabled = false;
+    world.publish_late(3, 2 * HOUR + 1).await;
+    world.deliver().await;
+    assert_eq!(world.dead_letters().await.len(), 3);
 }
 
 #[tokio::test]

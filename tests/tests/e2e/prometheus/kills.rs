@@ -22,12 +22,12 @@ const LOAD_LIMIT: Duration = Duration::from_secs(30);
 /// How long a request may take to be acknowledged at all.
 const FIRST: Duration = Duration::from_secs(60);
 /// How long the last samples may take to Prometheus.
-const SETTLE: Duration = Duration::from_secs(60);
+pub(super) const SETTLE: Duration = Duration::from_secs(60);
 
 const CALLS: &str = "traces_spanmetrics_calls_total";
 
 /// What series of the call counter have grown by, by their raw samples; none may ever fall, and all begin with zero.
-async fn growth(server: &Prometheus) -> anyhow::Result<(usize, f64)> {
+pub(super) async fn growth(server: &Prometheus) -> anyhow::Result<(usize, f64)> {
     let (raw, mut growth) = (server.raw(CALLS).await?, 0.0);
     for (labels, series) in &raw {
         let samples = &series.samples;
@@ -97,7 +97,7 @@ async fn kill_under_load(dir: &Path, options: &Options, load: &Load, random: &mu
 }
 
 /// [`growth`] once it is the same for longer than an interval and what its end waits for.
-async fn settled_growth(server: &Prometheus) -> anyhow::Result<(usize, f64)> {
+pub(super) async fn settled_growth(server: &Prometheus) -> anyhow::Result<(usize, f64)> {
     let (mut last, started) = (growth(server).await?, Instant::now());
     loop {
         tokio::time::sleep(Duration::from_secs(6)).await;
@@ -111,7 +111,7 @@ async fn settled_growth(server: &Prometheus) -> anyhow::Result<(usize, f64)> {
 }
 
 /// Ids of the spans that the processors have passed on, each of them once, as the bus of the stopped process holds them.
-async fn counted(dir: &Path) -> anyhow::Result<HashSet<String>> {
+pub(super) async fn counted(dir: &Path) -> anyhow::Result<HashSet<String>> {
     let bus: Arc<dyn Bus> = LocalBus::open(LocalConfig::new(dir))?;
     let spans = derived::all(&*bus, "afflux.spans").await?;
     let letters = derived::all(&*bus, "afflux.dead-letters").await?;
