@@ -28,7 +28,8 @@ async fn a_token_that_expires_or_is_revoked_is_renewed_and_nobody_notices() -> a
             send(&load, &afflux, 2).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
             assert_eq!(problem(&afflux).await?, None, "in round {round} over {protocol}");
-            if round == 2 {
+            // Again where a slow machine had it renewed before it was sent.
+            if round >= 2 && tempo.count("unauthenticated") == 0 {
                 issuer.issued().revoke();
             }
         }
