@@ -50,6 +50,8 @@ async fn no_span_is_missing(protocol: &str) -> anyhow::Result<()> {
     let mut random = StdRng::seed_from_u64(seed);
     let tempo = Tempo::start(Settings::default()).await?;
     let (options, load) = (options(dir.path(), &tempo, protocol), Load::new(seed));
+    // At least once each, whatever chance has of them.
+    SOMETIMES.iter().for_each(|fault| tempo.script(1, *fault));
     for (fault, time) in phases() {
         let afflux = Afflux::start(dir.path(), &options).await?;
         let running = tokio::spawn({
