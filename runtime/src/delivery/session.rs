@@ -247,10 +247,9 @@ impl<B: Backend> Session<B> {
             Order::ByKey => 1,
             Order::Any => self.deliverer.config.concurrency.max(1) as usize,
         };
-        // Behind one that does not arrive, no more is sent than memory could hold: it would come again after a restart.
         let most_ahead = self.deliverer.config.in_flight.as_usize();
         for (partition, owned) in &mut self.partitions {
-            while owned.on_their_way < at_once && !owned.uncommitted && owned.ahead() < most_ahead {
+            while owned.may_send(at_once, most_ahead) {
                 let Some(round) = owned.queue.pop() else { break };
                 owned.on_their_way += 1;
                 owned.tasks.retain(|task| !task.is_finished());

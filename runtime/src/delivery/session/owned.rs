@@ -38,9 +38,13 @@ impl Owned {
         self.early = self.early.split_off(&watermark);
     }
 
-    /// Bytes that have arrived although something before them has not.
-    pub(super) fn ahead(&self) -> usize {
-        self.early.values().sum()
+    /// Whether another round may go on its way.
+    ///
+    /// Behind one that does not arrive, no more goes than memory could hold: it would come again after a restart. Where
+    /// nothing is on its way, what has been overtaken waits itself to be sent, and must not wait for the others.
+    pub(super) fn may_send(&self, at_once: usize, most_ahead: usize) -> bool {
+        let ahead = || self.early.values().sum::<usize>();
+        self.on_their_way < at_once && !self.uncommitted && (self.on_their_way == 0 || ahead() < most_ahead)
     }
 }
 

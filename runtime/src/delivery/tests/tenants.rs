@@ -66,6 +66,25 @@ async fn behind_a_batch_that_does_not_arrive_no_more_is_sent_than_memory_may_hol
 }
 
 #[tokio::test]
+async fn one_that_waits_to_be_sent_does_not_wait_for_those_that_have_overtaken_it() {
+    let world = World::new().await;
+    world.publish_with(0, request(0..1, 0), &[(HEADER_TENANT, "small")]).await;
+    let (padding, in_flight) = (64 * 1024, ByteSize::mib(2));
+    for number in 1..100 {
+        world.publish_with(0, request(number..number + 1, padding), &[(HEADER_TENANT, "large")]).await;
+    }
+    let mut config = Sink::config();
+    config.in_flight = in_flight;
+    // The small one is gathered for longer than it takes to send more of the other than memory may hold.
+    config.batch.bytes = ByteSize(2 * padding as u64);
+    config.batch.age = Period(Duration::from_secs(2));
+    let sink = Sink::start_with(&world, Fake::new(Kind::Logs), config);
+    sink.until_stored(100).await;
+    sink.stop().await;
+    assert_eq!(world.lag().await, 0);
+}
+
+#[tokio::test]
 async fn what_is_to_be_sent_otherwise_is_encoded_anew() {
     let world = World::new().await;
     world.publish(0, 0..5).await;
