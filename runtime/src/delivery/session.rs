@@ -316,7 +316,9 @@ impl<B: Backend> Session<B> {
                 ErrorClass::Fatal => Err(error),
                 class => {
                     tracing::warn!(%error, partitions = offsets.len(), "commit failed");
-                    Ok(matches!(class, ErrorClass::Transient(_)))
+                    // One partition that is another's by now has all of them refused.
+                    let refused = matches!(error, BusError::Fenced { .. }) || class == ErrorClass::Permanent;
+                    Ok(!refused)
                 }
             },
         }
