@@ -113,9 +113,7 @@ fn banner(config: &Config, data_dir: &Path) -> String {
             BusKind::Kafka => format!("Kafka at {}", config.bus.kafka.brokers.joined()),
         },
     );
-    if let Some(parquet) = config.sinks.parquet.on() {
-        say("Parquet", format!("{} (new files every {} or {})", parquet.url, parquet.flush.age, parquet.flush.bytes));
-    }
+    outputs(config).into_iter().for_each(|(what, text)| say(what, text));
     say("admin", format!("http://{}/status", reachable(config.admin.listen)));
     if let Some(parquet) = config.sinks.parquet.on() {
         let lake = if data_dir == Path::new(DEFAULT_DATA_DIR) && Path::new(&parquet.url) == data_dir.join("lake") {
@@ -128,6 +126,20 @@ fn banner(config: &Config, data_dir: &Path) -> String {
     }
     lines.extend([String::new(), "Ctrl-C stops.".into(), String::new()]);
     lines.join("\n")
+}
+
+/// Sinks that are on, and where they write to.
+fn outputs(config: &Config) -> Vec<(&'static str, String)> {
+    let SinksConfig { parquet, loki, tempo, prometheus, scrape } = &config.sinks;
+    let files =
+        parquet.on().map(|to| format!("{} (new files every {} or {})", to.url, to.flush.age, to.flush.bytes));
+    let loki = loki.on().and_then(|to| to.address()).map(str::to_owned);
+    let tempo = tempo.on().map(|to| to.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let prometheus = prometheus.on().filter(|to| to.is_on()).map(|to| to.url.clone());
+    let scraped = scrape.on().map(|_| format!("http://{}/metrics/derived", reachable(config.admin.listen)));
+    let all =
+        [("Parquet", files), ("Loki", loki), ("Tempo", tempo), ("Prometheus", prometheus), ("to scrape", scraped)];
+    all.into_iter().filter_map(|(what, text)| Some((what, text?))).collect()
 }
 
 #[cfg(test)]
@@ -156,7 +168,17 @@ mod tests {
         {
             assert!(text.contains(part), "{part} is missing in\n{text}");
         }
-        let config = load(&args("/data", false), false).expect("valid");
+        let mut config = load(&args("/data", false), false).expect("valid");
+        assert!(!banner(&config, Path::new("/data")).contains("Loki"), "it is off");
+        config.sinks = serde_json::from_str(
+            r#"{"loki": {"url": "http://l:3100"}, "tempo": {"endpoint": "http://t:4317"}, "prometheus": {"url": "http://p"},
+                "parquet": {"url": "/data/lake"}, "scrape": true}"#,
+        )
+        .expect("valid");
+        let text = banner(&config, Path::new("/data"));
+        for part in ["http://l:3100", "http://t:4317", "http://p\n", "127.0.0.1:9464/metrics/derived"] {
+            assert!(text.contains(part), "{part} is missing in\n{text}");
+        }
         assert!(banner(&config, Path::new("/data")).contains("afflux query --lake /data/lake \"SELECT"));
     }
 }

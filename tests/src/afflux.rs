@@ -1,5 +1,7 @@
 //! The `afflux` binary as a process: started on free ports, watched, stopped or killed.
 
+mod operator;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::{self, File};

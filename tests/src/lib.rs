@@ -4,7 +4,7 @@
 pub mod afflux;
 pub mod collector;
 pub mod derived;
-mod faults;
+pub mod faults;
 pub mod forward_proxy;
 pub mod kafka;
 pub mod load;

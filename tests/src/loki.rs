@@ -4,7 +4,6 @@
 //! refuses the rest with Loki's status and words, ignores what Loki would know as sent before, and tells what it holds.
 //! A gateway that checks credentials stands before it, as Loki itself knows none. Queries are not its business.
 
-mod faults;
 mod http;
 mod otlp;
 mod push;
@@ -18,11 +17,11 @@ use std::time::Instant;
 
 use ::http::HeaderMap;
 
-pub use self::faults::Fault;
-use self::faults::Faults;
 pub use self::rules::{Limits, Rate};
 use self::store::Store;
 pub use self::store::{Found, StoredEntry, StoredStream};
+pub use crate::faults::Fault;
+use crate::faults::Faults;
 use crate::tempo::lock;
 use crate::tempo::serve::Server;
 pub use crate::tempo::{Access, Arrival};

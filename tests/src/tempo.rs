@@ -5,7 +5,6 @@
 
 pub mod certificates;
 mod edges;
-mod faults;
 mod rules;
 pub(crate) mod serve;
 mod store;
@@ -17,12 +16,12 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::trace::v1::Span;
 
 use self::certificates::Certificates;
-pub use self::faults::Fault;
-use self::faults::Faults;
 use self::rules::Bucket;
 use self::serve::Server;
 pub use self::store::Found;
 use self::store::Store;
+pub use crate::faults::Fault;
+use crate::faults::Faults;
 use crate::oauth::Issued;
 
 /// Says whether a span is refused, and with it the request.
@@ -97,6 +96,8 @@ pub(crate) struct State {
     settings: Settings,
     access: Mutex<Access>,
     faults: Mutex<Faults>,
+    /// How many spans each answer says were rejected.
+    rejects: Mutex<Option<i64>>,
     store: Mutex<Store>,
     buckets: Mutex<std::collections::HashMap<String, Bucket>>,
     arrivals: Mutex<Vec<Arrival>>,
@@ -122,6 +123,7 @@ impl Tempo {
             settings,
             access: Mutex::default(),
             faults: Mutex::default(),
+            rejects: Mutex::default(),
             store: Mutex::default(),
             buckets: Mutex::default(),
             arrivals: Mutex::default(),
@@ -153,6 +155,11 @@ impl Tempo {
     /// About one in so many requests meets one of the faults, by that seed, until told otherwise.
     pub fn sometimes(&self, seed: u64, one_in: u32, faults: &[Fault]) {
         lock(&self.state.faults).sometimes(seed, one_in, faults);
+    }
+
+    /// Says of every request that it stores that so many spans are rejected, until told otherwise.
+    pub fn reject(&self, spans: Option<i64>) {
+        *lock(&self.state.rejects) = spans;
     }
 
     /// Ends all connections at once.

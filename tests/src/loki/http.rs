@@ -61,7 +61,10 @@ async fn take(
         None => match result {
             Err(refusal) => return text(refusal.status, &refusal.words),
             Ok(ids) => {
-                lock(&state.store).acknowledge(ids);
+                let mut store = lock(&state.store);
+                if !connection.is_cut() {
+                    store.acknowledge(ids);
+                }
                 return text(204, "");
             }
         },

@@ -65,7 +65,7 @@ impl State {
                     let word = refusal.word;
                     (Outcome::Answer(Err(refusal)), word)
                 }
-                Ok(()) => stored(other),
+                Ok(()) => stored(other, *lock(&self.rejects)),
             },
         };
         lock(&self.arrivals).push(Arrival { at: Instant::now(), headers: headers.clone(), outcome: word });
@@ -168,19 +168,15 @@ fn failed(fault: Fault, code: Code, message: &str, retry_after: Option<Duration>
     (Outcome::Answer(Err(refusal)), fault.word())
 }
 
-fn stored(fault: Option<Fault>) -> (Outcome, &'static str) {
-    let word = fault.map_or("stored", Fault::word);
-    let mut response = ExportTraceServiceResponse::default();
+fn stored(fault: Option<Fault>, rejects: Option<i64>) -> (Outcome, &'static str) {
+    let word = fault.map_or(if rejects.is_some() { "partial" } else { "stored" }, Fault::word);
+    let error_message = "rejected by the script".into();
+    let partial_success = rejects.map(|rejected_spans| ExportTracePartialSuccess { rejected_spans, error_message });
     let outcome = match fault {
         Some(Fault::StoreAndReset) => Outcome::Reset,
         Some(Fault::StoreAndClose) => Outcome::Close,
         Some(Fault::StoreAndHang) => Outcome::Hang,
-        Some(Fault::Partial(rejected_spans)) => {
-            let error_message = "rejected by the script".into();
-            response.partial_success = Some(ExportTracePartialSuccess { rejected_spans, error_message });
-            Outcome::Answer(Ok(response))
-        }
-        _ => Outcome::Answer(Ok(response)),
+        _ => Outcome::Answer(Ok(ExportTraceServiceResponse { partial_success })),
     };
     (outcome, word)
 }

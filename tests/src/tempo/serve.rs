@@ -24,12 +24,22 @@ pub(crate) struct Server {
 
 /// The connection by which a request came, among its extensions.
 #[derive(Clone, Debug)]
-pub(crate) struct Connection(watch::Sender<Option<bool>>);
+pub(crate) struct Connection {
+    end: watch::Sender<Option<bool>>,
+    cuts: watch::Receiver<u64>,
+    cuts_before: u64,
+}
 
 impl Connection {
     /// Ends it without an answer; with `reset` not in the orderly way.
     pub(crate) fn end(&self, reset: bool) {
-        self.0.send_replace(Some(reset));
+        self.end.send_replace(Some(reset));
+    }
+
+    /// Whether all connections have been ended since it was accepted: its requests may still be worked on, their answers
+    /// reach nobody.
+    pub(crate) fn is_cut(&self) -> bool {
+        *self.cuts.borrow() > self.cuts_before
     }
 }
 
@@ -43,9 +53,12 @@ impl Server {
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (router, tls, mut cut) = (router.clone(), tls.clone(), all_cuts.subscribe());
+                let (end, ended) = watch::channel(None);
+                let connection = Connection { end, cuts: cut.clone(), cuts_before: *cut.borrow() };
+                let router = router.layer(axum::Extension(connection));
                 tokio::spawn(async move {
                     tokio::select! {
-                        _ = accepted(stream, router, tls) => {}
+                        _ = accepted(stream, router, ended, tls) => {}
                         _ = cut.changed() => {}
                     }
                 });
@@ -72,14 +85,17 @@ impl Drop for Server {
     }
 }
 
-async fn accepted(stream: TcpStream, router: axum::Router, tls: Option<Tls>) -> anyhow::Result<()> {
+/// Whether a connection ends with a reset, once that is told.
+type Ended = watch::Receiver<Option<bool>>;
+
+async fn accepted(stream: TcpStream, router: axum::Router, ended: Ended, tls: Option<Tls>) -> anyhow::Result<()> {
     let stream = stream.into_std()?;
     // A second handle to the socket: the first goes where it cannot be reached any more.
     let control = TcpStream::from_std(stream.try_clone()?)?;
     let stream = TcpStream::from_std(stream)?;
     let reset = match tls {
-        None => serve(stream, router).await,
-        Some(tls) => serve(TlsAcceptor::from(tls).accept(stream).await?, router).await,
+        None => serve(stream, router, ended).await,
+        Some(tls) => serve(TlsAcceptor::from(tls).accept(stream).await?, router, ended).await,
     };
     if reset {
         control.set_zero_linger()?;
@@ -88,9 +104,11 @@ async fn accepted(stream: TcpStream, router: axum::Router, tls: Option<Tls>) -> 
 }
 
 /// Serves a connection to its end; whether it is to be reset.
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: axum::Router) -> bool {
-    let (end, mut ended) = watch::channel(None);
-    let router = router.layer(axum::Extension(Connection(end)));
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: axum::Router,
+    mut ended: Ended,
+) -> bool {
     let builder = Builder::new(TokioExecutor::new());
     let serving = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     tokio::select! {

@@ -157,8 +157,9 @@ async fn faults_come_as_scripted() {
     tempo.script(1, Fault::StoreAndHang);
     let hanging = tokio::time::timeout(Duration::from_millis(200), post(&tempo, vec![span(3, "")], &[])).await;
     assert!(hanging.is_err() && tempo.found().spans.len() == 3);
-    tempo.script(1, Fault::Partial(7));
+    tempo.reject(Some(7));
     assert_eq!(grpc(&tempo, vec![span(4, "")], &[]).await.unwrap(), 7);
+    tempo.reject(None);
 
     tempo.always(Some(Fault::Unavailable));
     assert!(grpc(&tempo, vec![], &[]).await.is_err());

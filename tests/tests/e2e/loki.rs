@@ -101,66 +101,10 @@ async fn holds(loki: &Loki, load: &Load, expected: &Ids) -> anyhow::Result<()> {
     }
 }
 
-/// What the admin port answers: the status, and the text.
-async fn admin(afflux: &Afflux, path: &str) -> anyhow::Result<(u16, String)> {
-    let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", afflux.admin)).await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
-}
-
-/// Open dead letters of all components.
-fn dead_letters(afflux: &Afflux) -> anyhow::Result<Vec<Value>> {
-    let output = operate(afflux, &["dead-letters", "list"])?;
-    output.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-}
-
 /// Ids of the log records that a dead letter holds.
 fn held(afflux: &Afflux, letter: &Value) -> anyhow::Result<Vec<String>> {
     let id = letter["id"].as_str().context("an id")?;
     let at = format!("127.0.0.1:{}", afflux.admin);
     let raw = afflux_tests::afflux::run(&["dead-letters", "show", id, "--raw", "--admin", &at])?;
     Ok(log_ids(&raw.stdout.into()))
-}
-
-/// What the binary prints as an operator of that process.
-fn operate(afflux: &Afflux, command: &[&str]) -> anyhow::Result<String> {
-    let at = format!("127.0.0.1:{}", afflux.admin);
-    let output = afflux_tests::afflux::run(&[command, &["--admin", at.as_str()]].concat())?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-/// Why the process is not ready; `None` where it is.
-async fn problem(afflux: &Afflux) -> anyhow::Result<Option<String>> {
-    let (status, text) = admin(afflux, "readyz").await?;
-    Ok((status == 503).then_some(text))
-}
-
-/// Waits until the sink is not ready for a reason with these words.
-async fn until_stopped(afflux: &Afflux, words: &str) -> anyhow::Result<String> {
-    let started = Instant::now();
-    loop {
-        let problem = problem(afflux).await?.unwrap_or_default();
-        if problem.contains(words) && problem.contains("sinks.loki") {
-            return Ok(problem);
-        }
-        ensure!(started.elapsed() < PATIENCE, "`{problem}` instead of {words}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// Records that the sink is behind, over all partitions.
-async fn lag(afflux: &Afflux) -> anyhow::Result<f64> {
-    let (_, text) = admin(afflux, "metrics").await?;
-    let lines = text.lines().filter(|line| line.starts_with(r#"afflux_lag_records{component="sinks.loki","#));
-    Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
-}
-
-/// Waits until the sink is seen to be behind.
-async fn until_behind(afflux: &Afflux) -> anyhow::Result<()> {
-    let started = Instant::now();
-    while lag(afflux).await? == 0.0 {
-        ensure!(started.elapsed() < PATIENCE, "its lag is not seen");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    Ok(())
 }

@@ -8,7 +8,6 @@ use afflux_tests::afflux::{Afflux, Options};
 use afflux_tests::load::{Ids, Load};
 use afflux_tests::tempo::Tempo;
 use anyhow::ensure;
-use serde_json::Value;
 
 mod credentials;
 mod faults;
@@ -62,38 +61,5 @@ async fn holds(tempo: &Tempo, load: &Load, expected: &Ids) -> anyhow::Result<()>
         }
         ensure!(progress.elapsed() < PATIENCE, "{missing} of {} spans are missing", expected.len());
         tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// What the admin port answers: the status, and the text.
-async fn admin(afflux: &Afflux, path: &str) -> anyhow::Result<(u16, String)> {
-    let answer = reqwest::get(format!("http://127.0.0.1:{}/{path}", afflux.admin)).await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
-}
-
-/// Open dead letters of the sink.
-fn dead_letters(afflux: &Afflux) -> anyhow::Result<Vec<Value>> {
-    let at = format!("127.0.0.1:{}", afflux.admin);
-    let output = afflux_tests::afflux::run(&["dead-letters", "list", "--admin", &at])?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout)?.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
-}
-
-/// Why the sink is not ready; `None` where it is.
-async fn problem(afflux: &Afflux) -> anyhow::Result<Option<String>> {
-    let (status, text) = admin(afflux, "readyz").await?;
-    Ok((status == 503).then_some(text))
-}
-
-/// Waits until the sink is not ready for a reason with these words.
-async fn until_stopped(afflux: &Afflux, words: &str) -> anyhow::Result<String> {
-    let started = Instant::now();
-    loop {
-        let problem = problem(afflux).await?.unwrap_or_default();
-        if problem.contains(words) && problem.contains("sinks.tempo") {
-            return Ok(problem);
-        }
-        ensure!(started.elapsed() < PATIENCE, "`{problem}` instead of {words}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }

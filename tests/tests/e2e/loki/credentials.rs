@@ -7,7 +7,7 @@ use afflux_tests::load::Load;
 use afflux_tests::loki::{self, Access, Loki};
 use afflux_tests::oauth::{CLIENT_ID, CLIENT_SECRET, TokenEndpoint};
 
-use super::{acked, admin, dead_letters, holds, options, problem, send};
+use super::{acked, holds, options, send};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_expires_or_is_revoked_is_renewed_and_nobody_notices() -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ async fn a_token_that_expires_or_is_revoked_is_renewed_and_nobody_notices() -> a
     for round in 0..10 {
         send(&load, &afflux, 2).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(problem(&afflux).await?, None, "in round {round}");
+        assert_eq!(afflux.problem().await?, None, "in round {round}");
         // Again where a slow machine had it renewed before it was sent.
         if round >= 2 && loki.count("unauthenticated") == 0 {
             issuer.issued().revoke();
@@ -35,8 +35,8 @@ async fn a_token_that_expires_or_is_revoked_is_renewed_and_nobody_notices() -> a
     holds(&loki, &load, &acked(&load)).await?;
     assert!(issuer.issued().count() >= 3, "{} tokens", issuer.issued().count());
     assert!(loki.count("unauthenticated") > 0, "the revoked token was never sent");
-    assert_eq!((dead_letters(&afflux)?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
-    for text in [afflux.log(), admin(&afflux, "metrics").await?.1, admin(&afflux, "status").await?.1] {
+    assert_eq!((afflux.dead_letters()?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
+    for text in [afflux.log(), afflux.ask("metrics").await?.1, afflux.ask("status").await?.1] {
         assert!(!text.contains(CLIENT_SECRET) && !text.contains("token-"), "a secret is shown");
     }
     afflux.stop().await

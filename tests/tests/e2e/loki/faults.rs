@@ -4,14 +4,15 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use afflux_tests::afflux::{Afflux, Options};
+use afflux_tests::faults::{Fault, SOMETIMES, outages, seed};
 use afflux_tests::kafka::KafkaServer;
 use afflux_tests::load::Load;
-use afflux_tests::loki::{self, Fault, Loki};
+use afflux_tests::loki::{self, Loki};
 use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::{PATIENCE, acked, dead_letters, holds, options, send, with_sink};
+use super::{PATIENCE, acked, holds, options, send, with_sink};
 
 const CLIENTS: usize = 2;
 const SPANS_PER_REQUEST: usize = 64;
@@ -19,36 +20,6 @@ const SPANS_PER_REQUEST: usize = 64;
 const ENOUGH: usize = 400;
 /// Four times what is promised.
 const COMMITTED_WITHIN: Duration = Duration::from_secs(1);
-
-/// One after another: what the backend does, and for how long. `AFFLUX_LONG=1` has outages last for a whole minute.
-fn phases() -> Vec<(Fault, Duration)> {
-    let long = std::env::var("AFFLUX_LONG").is_ok_and(|long| long == "1");
-    let outage = Duration::from_secs(if long { 60 } else { 5 });
-    let storm = Duration::from_secs(if long { 30 } else { 2 });
-    vec![
-        (Fault::Unavailable, outage),
-        (Fault::RateLimited(None), storm),
-        (Fault::RateLimited(Some(Duration::from_secs(1))), storm),
-        (Fault::ServerError, outage),
-        (Fault::Reset, storm),
-    ]
-}
-
-/// Faults that come in between; with them, answers are lost after the write.
-const SOMETIMES: [Fault; 6] = [
-    Fault::Reset,
-    Fault::StoreAndReset,
-    Fault::StoreAndClose,
-    Fault::StoreAndHang,
-    Fault::Unavailable,
-    Fault::RateLimited(None),
-];
-
-fn seed() -> u64 {
-    let seed = std::env::var("AFFLUX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("seed {seed}; set AFFLUX_SEED to repeat");
-    seed
-}
 
 /// Of what was sent twice, most is known again; nothing comes twice that a living process knew to be stored.
 ///
@@ -70,7 +41,7 @@ async fn no_log_record_is_missing_whatever_the_backend_does_and_however_often_it
     let (options, load) = (options(dir.path(), &loki), Load::new(seed));
     // At least once each, however little a slow machine sends.
     SOMETIMES.iter().for_each(|fault| loki.script(1, *fault));
-    for (fault, time) in phases() {
+    for (fault, time) in outages() {
         let afflux = Afflux::start(dir.path(), &options).await?;
         let running = tokio::spawn({
             let (load, port) = (load.clone(), afflux.http);
@@ -85,13 +56,14 @@ async fn no_log_record_is_missing_whatever_the_backend_does_and_however_often_it
         loki.cut();
         tokio::time::sleep(Duration::from_millis(random.random_range(500..1500))).await;
         afflux.kill()?;
-        loki.cut();
         running.await?;
+        // Requests of the dead process end with their connections.
+        loki.cut();
     }
     loki.sometimes(0, 1, &[]);
     let afflux = Afflux::start(dir.path(), &options).await?;
     holds(&loki, &load, &acked(&load)).await?;
-    assert_eq!(dead_letters(&afflux)?, [] as [serde_json::Value; 0], "nothing was given up");
+    assert_eq!(afflux.dead_letters()?, [] as [serde_json::Value; 0], "nothing was given up");
     let afflux = comes_back_to_where_it_was(&loki, &load, dir.path(), &options, afflux).await?;
     afflux.stop().await?;
 
@@ -171,7 +143,7 @@ async fn on_kafka_no_log_record_is_missing_however_often_the_sink_is_killed() ->
     loki.sometimes(0, 1, &[]);
     let sink = Afflux::start(dir.path(), &sink).await?;
     holds(&loki, &load, &acked(&load)).await?;
-    assert_eq!(dead_letters(&sink)?, [] as [serde_json::Value; 0], "nothing was given up");
+    assert_eq!(sink.dead_letters()?, [] as [serde_json::Value; 0], "nothing was given up");
     sink.stop().await?;
     others.stop().await?;
     assert!(acked(&load).len() > ENOUGH, "too little was acknowledged to mean anything");

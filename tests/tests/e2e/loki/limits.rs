@@ -7,7 +7,7 @@ use afflux_tests::load::Load;
 use afflux_tests::loki::{self, Limits, Loki, Rate};
 use serde_json::Value;
 
-use super::{acked, dead_letters, held, holds, lines, now, options, problem, send, send_lines};
+use super::{acked, held, holds, lines, now, options, send, send_lines};
 
 const DAY: u64 = 86_400_000_000_000;
 
@@ -24,7 +24,7 @@ async fn a_line_that_is_too_long_is_cut_says_so_and_is_counted() -> anyhow::Resu
     assert!(lines(&loki) == [cut, "short".into()], "{:?}", lines(&loki).iter().map(String::len).collect::<Vec<_>>());
     let series = r#"afflux_changed_items_total{component="sinks.loki",reason="line_truncated"}"#;
     assert_eq!(afflux.metric(series).await?, Some(1.0));
-    assert_eq!(dead_letters(&afflux)?, [] as [Value; 0]);
+    assert_eq!(afflux.dead_letters()?, [] as [Value; 0]);
     assert!(loki.refused().is_empty(), "{:?}", loki.refused());
     afflux.stop().await
 }
@@ -42,7 +42,7 @@ async fn too_old_an_entry_is_a_dead_letter_by_lokis_word_whoever_finds_it() -> a
         afflux.settles("sinks.loki", "logs", 3).await?;
         assert_eq!(lines(&loki), ["a", "b"]);
         let reason = "greater_than_max_sample_age";
-        let letters = dead_letters(&afflux)?;
+        let letters = afflux.dead_letters()?;
         assert_eq!((letters.len(), &letters[0]["reason"]), (1, &reason.into()), "{letters:?}");
         assert_eq!(held(&afflux, &letters[0])?, [format!("@{old}")]);
         let series = format!(r#"afflux_dead_letters_total{{component="sinks.loki",reason="{reason}"}}"#);
@@ -77,8 +77,8 @@ async fn a_rate_limit_is_kept_to_at_growing_intervals_and_costs_nothing() -> any
             assert!(waited >= least, "came again after {waited:?} when refused {refusals} times");
         }
     }
-    assert_eq!((dead_letters(&afflux)?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
-    assert_eq!(problem(&afflux).await?, None, "whoever is told to wait is well");
+    assert_eq!((afflux.dead_letters()?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
+    assert_eq!(afflux.problem().await?, None, "whoever is told to wait is well");
     afflux.stop().await
 }
 
@@ -94,7 +94,7 @@ async fn what_is_too_large_is_sent_in_parts() -> anyhow::Result<()> {
     holds(&loki, &load, &acked(&load)).await?;
     assert!(loki.count("too_large") > 0, "nothing was too large");
     afflux.settles("sinks.loki", "logs", acked(&load).len()).await?;
-    assert_eq!(dead_letters(&afflux)?, [] as [Value; 0]);
+    assert_eq!(afflux.dead_letters()?, [] as [Value; 0]);
     assert_eq!(loki.deduplicated(), 0, "parts are sent once");
     afflux.stop().await
 }

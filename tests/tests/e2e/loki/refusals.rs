@@ -8,7 +8,7 @@ use afflux_tests::load::Load;
 use afflux_tests::loki::{self, Access, Loki, StoredEntry};
 use anyhow::ensure;
 
-use super::{PATIENCE, acked, admin, dead_letters, held, holds, options, problem, send, until_behind, until_stopped};
+use super::{PATIENCE, acked, held, holds, options, send};
 
 /// Which entries are refused: one in a thousand, as ids are random.
 fn is_bad(span_id: &str) -> bool {
@@ -40,7 +40,7 @@ async fn one_bad_entry_in_a_thousand_is_a_dead_letter_and_no_other() -> anyhow::
     assert!(found.deduplicated > 0, "what was sent again with the halves was known");
 
     let mut refused = BTreeSet::new();
-    for letter in dead_letters(&afflux)? {
+    for letter in afflux.dead_letters()? {
         assert_eq!((&letter["reason"], &letter["component"]), (&"refused".into(), &"sinks.loki".into()), "{letter}");
         let ids = held(&afflux, &letter)?;
         assert_eq!(ids.len(), 1, "{letter} holds one log record");
@@ -62,25 +62,25 @@ async fn stops_and_goes_on(cause: Access, words: &str) -> anyhow::Result<()> {
     let afflux = Afflux::start(dir.path(), &options).await?;
     let load = Load::new(rand::random());
     send(&load, &afflux, 5).await;
-    let reason = until_stopped(&afflux, words).await?;
-    let (_, status) = admin(&afflux, "status").await?;
+    let reason = afflux.fails("sinks.loki", words).await?;
+    let (_, status) = afflux.ask("status").await?;
     assert!(status.contains(words), "{status}");
     let series = r#"afflux_blocked{component="sinks.loki",reason="unauthorized"}"#;
     assert_eq!(afflux.metric(series).await?, Some(1.0));
-    until_behind(&afflux).await?;
-    assert_eq!((loki.stored(), dead_letters(&afflux)?.len()), (0, 0));
+    afflux.falls_behind("sinks.loki").await?;
+    assert_eq!((loki.stored(), afflux.dead_letters()?.len()), (0, 0));
 
     std::fs::write(&token, "right-token-never-shown\n")?;
     loki.admit(Access::Authorization("Bearer right-token-never-shown".into()));
     holds(&loki, &load, &acked(&load)).await?;
     let started = Instant::now();
-    while problem(&afflux).await?.is_some() {
+    while afflux.problem().await?.is_some() {
         ensure!(started.elapsed() < PATIENCE, "it is still not ready");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(afflux.metric(series).await?, Some(0.0));
-    assert_eq!((dead_letters(&afflux)?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
-    for text in [reason, status, afflux.log(), admin(&afflux, "metrics").await?.1, admin(&afflux, "status").await?.1] {
+    assert_eq!((afflux.dead_letters()?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
+    for text in [reason, status, afflux.log(), afflux.ask("metrics").await?.1, afflux.ask("status").await?.1] {
         assert!(!text.contains("never-shown"), "a token is shown");
     }
     afflux.stop().await
@@ -105,17 +105,17 @@ async fn without_a_tenant_the_sink_stops_and_says_so_until_one_is_configured() -
     let afflux = Afflux::start(dir.path(), &options(dir.path(), &loki)).await?;
     send(&load, &afflux, 3).await;
     let words = "answered 401: no org id; check `auth` and `tenant`";
-    until_stopped(&afflux, words).await?;
-    assert!(admin(&afflux, "status").await?.1.contains(words));
+    afflux.fails("sinks.loki", words).await?;
+    assert!(afflux.ask("status").await?.1.contains(words));
     let series = r#"afflux_blocked{component="sinks.loki",reason="unauthorized"}"#;
     assert_eq!(afflux.metric(series).await?, Some(1.0));
-    assert_eq!((loki.stored(), dead_letters(&afflux)?.len()), (0, 0));
+    assert_eq!((loki.stored(), afflux.dead_letters()?.len()), (0, 0));
     afflux.kill()?;
 
     let options = options(dir.path(), &loki).env("AFFLUX__SINKS__LOKI__TENANT", "team-a");
     let afflux = Afflux::start(dir.path(), &options).await?;
     holds(&loki, &load, &acked(&load)).await?;
     assert_eq!(loki.tenants(), ["team-a"]);
-    assert_eq!((problem(&afflux).await?, dead_letters(&afflux)?.len()), (None, 0));
+    assert_eq!((afflux.problem().await?, afflux.dead_letters()?.len()), (None, 0));
     afflux.stop().await
 }

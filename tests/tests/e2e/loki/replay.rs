@@ -4,12 +4,12 @@ use afflux_tests::afflux::Afflux;
 use afflux_tests::load::Load;
 use afflux_tests::loki::{self, Loki, StoredStream};
 
-use super::{acked, dead_letters, holds, now, operate, options, send, send_lines};
+use super::{acked, holds, now, options, send, send_lines};
 
 const HOUR: u64 = 3_600_000_000_000;
 
 fn again(afflux: &Afflux) -> anyhow::Result<String> {
-    operate(afflux, &["replay", "--sink", "loki", "--from", "1h"])
+    afflux.operate(&["replay", "--sink", "loki", "--from", "1h"])
 }
 
 /// All streams, with entries in an order that does not depend on when they came.
@@ -38,7 +38,7 @@ async fn what_loki_has_lost_is_there_again_after_a_replay() -> anyhow::Result<()
     // Open blocks hold all of it.
     again(&afflux)?;
     assert!(loki.deduplicated() >= items as u64 && sorted(&loki) == before, "what is there is ignored");
-    assert_eq!(dead_letters(&afflux)?.len(), 0);
+    assert_eq!(afflux.dead_letters()?.len(), 0);
     afflux.stop().await
 }
 
@@ -52,7 +52,7 @@ async fn what_is_behind_goes_to_streams_of_its_own_and_so_does_a_dead_letter_tha
     afflux.settles("sinks.loki", "logs", 1).await?;
     send_lines(&afflux, &[(behind, "behind"), (old, "old")]).await?;
     afflux.settles("sinks.loki", "logs", 3).await?;
-    let letters = dead_letters(&afflux)?;
+    let letters = afflux.dead_letters()?;
     let reasons: Vec<_> = letters.iter().filter_map(|letter| letter["reason"].as_str()).collect();
     assert_eq!(reasons, ["greater_than_max_sample_age"]);
     let held = || -> Vec<_> {
@@ -66,10 +66,10 @@ async fn what_is_behind_goes_to_streams_of_its_own_and_so_does_a_dead_letter_tha
     let entry = |shard: &str, line: &str| (shard.to_owned(), line.to_owned());
     assert_eq!(held(), [entry("", "new"), entry(&shard(behind), "behind")]);
 
-    operate(&afflux, &["dead-letters", "replay", "--reason", "greater_than_max_sample_age", "--yes"])?;
+    afflux.operate(&["dead-letters", "replay", "--reason", "greater_than_max_sample_age", "--yes"])?;
     afflux.settles("sinks.loki", "logs", 4).await?;
     assert_eq!(held(), [entry("", "new"), entry(&shard(old), "old"), entry(&shard(behind), "behind")]);
-    assert_eq!(dead_letters(&afflux)?.len(), 0);
+    assert_eq!(afflux.dead_letters()?.len(), 0);
 
     let said = again(&afflux)?;
     assert!(said.ends_with(" with 4 items delivered again, 0 dead letters\n"), "{said}");

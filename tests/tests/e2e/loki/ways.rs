@@ -8,7 +8,7 @@ use afflux_tests::loki::{self, Fault, Loki};
 use afflux_tests::tempo::{self, Tempo};
 use anyhow::ensure;
 
-use super::{acked, dead_letters, holds, options, problem, send, until_behind};
+use super::{acked, holds, options, send};
 
 /// Within which spans must have arrived.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -32,15 +32,15 @@ async fn spans_arrive_at_once_while_loki_is_away_and_loki_catches_up() -> anyhow
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
-    until_behind(&afflux).await?;
+    afflux.falls_behind("sinks.loki").await?;
     assert!(loki.count(Fault::Unavailable.word()) > 0, "Loki was never asked");
     assert_eq!(loki.stored(), 0);
-    assert_eq!(problem(&afflux).await?, None, "a backend that is away takes nothing out of service");
+    assert_eq!(afflux.problem().await?, None, "a backend that is away takes nothing out of service");
 
     loki.always(None);
     holds(&loki, &load, &acked(&load)).await?;
     afflux.settles("sinks.loki", "logs", acked(&load).len()).await?;
-    assert_eq!((dead_letters(&afflux)?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
+    assert_eq!((afflux.dead_letters()?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
     afflux.stop().await
 }
 
@@ -56,7 +56,7 @@ async fn log_records_go_over_otlp() -> anyhow::Result<()> {
     send(&load, &afflux, 20).await;
     holds(&loki, &load, &acked(&load)).await?;
     afflux.settles("sinks.loki", "logs", acked(&load).len()).await?;
-    assert_eq!((dead_letters(&afflux)?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
+    assert_eq!((afflux.dead_letters()?.len(), loki.found().doubled()), (0, 0), "given up, or doubled");
     assert!(loki.deduplicated() > 0, "no answer was lost after a write");
     for stream in loki.streams("fake") {
         let labels = ["service_name", "k8s_cluster_name"].map(|name| stream.labels.contains_key(name));

@@ -1,48 +1,20 @@
 //! The oracle: through everything that a backend does and kills of the process, no span is missing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use afflux_tests::afflux::{Afflux, Options};
+use afflux_tests::faults::{Fault, SOMETIMES, outages, seed};
 use afflux_tests::kafka::KafkaServer;
 use afflux_tests::load::Load;
-use afflux_tests::tempo::{Fault, Settings, Tempo};
+use afflux_tests::tempo::{Settings, Tempo};
+use anyhow::ensure;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use super::{acked, dead_letters, holds, options, with_sink};
+use super::{PATIENCE, acked, holds, options, with_sink};
 
 const CLIENTS: usize = 2;
 const SPANS_PER_REQUEST: usize = 64;
-
-/// One after another: what the backend does, and for how long. `AFFLUX_LONG=1` has outages last for a whole minute.
-fn phases() -> Vec<(Fault, Duration)> {
-    let long = std::env::var("AFFLUX_LONG").is_ok_and(|long| long == "1");
-    let outage = Duration::from_secs(if long { 60 } else { 5 });
-    let storm = Duration::from_secs(if long { 30 } else { 2 });
-    vec![
-        (Fault::Unavailable, outage),
-        (Fault::RateLimited(None), storm),
-        (Fault::RateLimited(Some(Duration::from_secs(1))), storm),
-        (Fault::ServerError, outage),
-        (Fault::Reset, storm),
-    ]
-}
-
-/// Faults that come in between; with them, answers are lost after the write.
-const SOMETIMES: [Fault; 6] = [
-    Fault::Reset,
-    Fault::StoreAndReset,
-    Fault::StoreAndClose,
-    Fault::StoreAndHang,
-    Fault::Unavailable,
-    Fault::RateLimited(None),
-];
-
-fn seed() -> u64 {
-    let seed = std::env::var("AFFLUX_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
-    eprintln!("seed {seed}; set AFFLUX_SEED to repeat");
-    seed
-}
 
 /// Every phase and the faults in between, each ended by `kill -9` at some moment of load.
 async fn no_span_is_missing(protocol: &str) -> anyhow::Result<()> {
@@ -52,7 +24,7 @@ async fn no_span_is_missing(protocol: &str) -> anyhow::Result<()> {
     let (options, load) = (options(dir.path(), &tempo, protocol), Load::new(seed));
     // At least once each, whatever chance has of them.
     SOMETIMES.iter().for_each(|fault| tempo.script(1, *fault));
-    for (fault, time) in phases() {
+    for (fault, time) in outages() {
         let afflux = Afflux::start(dir.path(), &options).await?;
         let running = tokio::spawn({
             let (load, port) = (load.clone(), afflux.http);
@@ -62,6 +34,7 @@ async fn no_span_is_missing(protocol: &str) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(random.random_range(500..1500))).await;
         tempo.always(Some(fault));
         tokio::time::sleep(time).await;
+        until_met(&tempo, fault).await?;
         tempo.always(None);
         tempo.cut();
         tokio::time::sleep(Duration::from_millis(random.random_range(500..1500))).await;
@@ -71,15 +44,23 @@ async fn no_span_is_missing(protocol: &str) -> anyhow::Result<()> {
     tempo.sometimes(0, 1, &[]);
     let afflux = Afflux::start(dir.path(), &options).await?;
     holds(&tempo, &load, &acked(&load)).await?;
-    assert_eq!(dead_letters(&afflux)?, [] as [serde_json::Value; 0], "nothing was given up");
+    assert_eq!(afflux.dead_letters()?, [] as [serde_json::Value; 0], "nothing was given up");
     afflux.stop().await?;
 
-    let met = SOMETIMES.iter().copied().chain(phases().into_iter().map(|(fault, _)| fault));
-    for fault in met {
+    for fault in SOMETIMES {
         assert!(tempo.count(fault.word()) > 0, "{fault:?} was never met");
     }
     assert!(acked(&load).len() > 1000, "too little was acknowledged to mean anything");
     assert!(tempo.found().duplicates > 0, "no answer was lost after a write");
+    Ok(())
+}
+
+async fn until_met(tempo: &Tempo, fault: Fault) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while tempo.count(fault.word()) == 0 {
+        ensure!(started.elapsed() < PATIENCE, "{fault:?} was never met");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     Ok(())
 }
 

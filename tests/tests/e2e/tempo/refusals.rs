@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use afflux_tests::afflux::{Afflux, run};
 use afflux_tests::load::{Load, span_ids};
-use afflux_tests::tempo::{Access, Fault, Settings, Tempo};
+use afflux_tests::tempo::{Access, Settings, Tempo};
 use anyhow::{Context as _, ensure};
 
-use super::{PATIENCE, acked, admin, dead_letters, holds, options, problem, send, until_stopped};
+use super::{PATIENCE, acked, holds, options, send};
 
 /// Which spans are refused: one in a thousand, as ids are random.
 fn is_bad(span_id: &[u8]) -> bool {
@@ -37,7 +37,7 @@ async fn one_bad_span_in_a_thousand_is_a_dead_letter_and_no_other() -> anyhow::R
     assert_eq!(tempo.found().spans.len(), good.len());
 
     let mut refused = BTreeSet::new();
-    for letter in dead_letters(&afflux)? {
+    for letter in afflux.dead_letters()? {
         assert_eq!((&letter["reason"], &letter["component"]), (&"refused".into(), &"sinks.tempo".into()), "{letter}");
         let id = letter["id"].as_str().context("an id")?;
         let raw = run(&["dead-letters", "show", id, "--raw", "--admin", &format!("127.0.0.1:{}", afflux.admin)])?;
@@ -61,7 +61,7 @@ async fn what_is_too_large_is_sent_in_parts() -> anyhow::Result<()> {
     holds(&tempo, &load, &acked(&load)).await?;
     assert!(tempo.count("too_large") > 0, "nothing was too large");
     afflux.settles("sinks.tempo", "spans", acked(&load).len()).await?;
-    assert_eq!(dead_letters(&afflux)?, [] as [serde_json::Value; 0]);
+    assert_eq!(afflux.dead_letters()?, [] as [serde_json::Value; 0]);
     assert_eq!(tempo.found().duplicates, 0, "parts are sent once");
     afflux.stop().await
 }
@@ -86,8 +86,8 @@ async fn a_rate_limit_is_kept_to_and_parts_of_what_exceeds_the_burst_get_through
         let waited = pair[1].at - pair[0].at;
         assert!(waited >= ASKED, "came again after {waited:?}");
     }
-    assert_eq!(dead_letters(&afflux)?, [] as [serde_json::Value; 0]);
-    assert_eq!(problem(&afflux).await?, None, "whoever is told to wait is well");
+    assert_eq!(afflux.dead_letters()?, [] as [serde_json::Value; 0]);
+    assert_eq!(afflux.problem().await?, None, "whoever is told to wait is well");
     afflux.stop().await
 }
 
@@ -96,7 +96,7 @@ async fn what_is_partly_rejected_is_accounted_and_not_sent_again() -> anyhow::Re
     let dir = tempfile::tempdir()?;
     let tempo = Tempo::start(Settings::default()).await?;
     let afflux = Afflux::start(dir.path(), &options(dir.path(), &tempo, "grpc")).await?;
-    tempo.always(Some(Fault::Partial(3)));
+    tempo.reject(Some(3));
     let load = Load::new(rand::random());
     send(&load, &afflux, 3).await;
     holds(&tempo, &load, &acked(&load)).await?;
@@ -120,39 +120,28 @@ async fn stops_and_goes_on(protocol: &str, settings: Settings, cause: Access, wo
     let afflux = Afflux::start(dir.path(), &options).await?;
     let load = Load::new(rand::random());
     send(&load, &afflux, 5).await;
-    let reason = until_stopped(&afflux, words).await?;
-    let (_, status) = admin(&afflux, "status").await?;
+    let reason = afflux.fails("sinks.tempo", words).await?;
+    let (_, status) = afflux.ask("status").await?;
     assert!(status.contains(words), "{status}");
     let series = r#"afflux_blocked{component="sinks.tempo",reason="unauthorized"}"#;
     assert_eq!(afflux.metric(series).await?, Some(1.0));
-    let started = Instant::now();
-    while lag(&afflux).await? == 0.0 {
-        ensure!(started.elapsed() < PATIENCE, "its lag is not seen");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    assert_eq!((tempo.found().spans.len(), dead_letters(&afflux)?.len()), (0, 0));
+    afflux.falls_behind("sinks.tempo").await?;
+    assert_eq!((tempo.found().spans.len(), afflux.dead_letters()?.len()), (0, 0));
 
     std::fs::write(&token, "right-token-never-shown\n")?;
     tempo.admit(Access::Authorization("Bearer right-token-never-shown".into()));
     holds(&tempo, &load, &acked(&load)).await?;
     let started = Instant::now();
-    while problem(&afflux).await?.is_some() {
+    while afflux.problem().await?.is_some() {
         ensure!(started.elapsed() < PATIENCE, "it is still not ready");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(afflux.metric(series).await?, Some(0.0));
-    assert_eq!(dead_letters(&afflux)?.len(), 0);
-    for text in [reason, status, afflux.log(), admin(&afflux, "metrics").await?.1] {
+    assert_eq!(afflux.dead_letters()?.len(), 0);
+    for text in [reason, status, afflux.log(), afflux.ask("metrics").await?.1] {
         assert!(!text.contains("never-shown"), "a token is shown");
     }
     afflux.stop().await
-}
-
-/// Records that the sink is behind, over all partitions.
-async fn lag(afflux: &Afflux) -> anyhow::Result<f64> {
-    let (_, text) = admin(afflux, "metrics").await?;
-    let lines = text.lines().filter(|line| line.starts_with(r#"afflux_lag_records{component="sinks.tempo","#));
-    Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -175,8 +164,8 @@ async fn without_a_tenant_the_sink_stops_and_says_so_until_one_is_configured() -
         let options = options(dir.path(), &tempo, "grpc").env("AFFLUX__SINKS__TEMPO__TENANT", tenant);
         let afflux = Afflux::start(dir.path(), &options).await?;
         send(&load, &afflux, 2).await;
-        until_stopped(&afflux, "`tenant`").await?;
-        assert_eq!(dead_letters(&afflux)?.len(), 0);
+        afflux.fails("sinks.tempo", "`tenant`").await?;
+        assert_eq!(afflux.dead_letters()?.len(), 0);
         afflux.kill()?;
     }
     let options = options(dir.path(), &tempo, "grpc").env("AFFLUX__SINKS__TEMPO__TENANT", "team-a");

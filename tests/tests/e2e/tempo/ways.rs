@@ -109,7 +109,7 @@ async fn spans_go_to_the_tenants_that_sent_them() -> anyhow::Result<()> {
     afflux.settles("sinks.tempo", "spans", 4).await?;
     assert_eq!(tempo.tenants(), ["team-a", "team-b"].map(str::to_owned).into());
     assert_eq!(tempo.found().spans.len(), 3);
-    let letters = super::dead_letters(&afflux)?;
+    let letters = afflux.dead_letters()?;
     assert_eq!((letters.len(), &letters[0]["reason"]), (1, &"bad_tenant".into()), "{letters:?}");
     afflux.stop().await
 }
