@@ -216,10 +216,19 @@ pub(crate) fn topics(config: &Config) -> Vec<TopicSpec> {
         max_bytes: retention.bytes.map(|bytes| bytes.0),
     };
     let topic = |name: String, cleanup| TopicSpec { name: name.into(), partitions: config.topics.partitions, cleanup };
-    let deleted =
-        [names.ingest_spans(), names.ingest_logs(), names.spans(), names.logs(), names.metrics(), names.dead_letters()];
+    let deleted = [
+        names.ingest_spans(),
+        names.ingest_logs(),
+        names.ingest_events(),
+        names.spans(),
+        names.logs(),
+        names.events(),
+        names.metrics(),
+        names.dead_letters(),
+    ];
     let deleted = deleted.map(|name| topic(name, kept));
-    let compacted = [names.objects(), names.series()].map(|name| topic(name, afflux_bus::Cleanup::Compact));
+    let compacted = [names.objects(), names.checkpoints(), names.series()];
+    let compacted = compacted.map(|name| topic(name, afflux_bus::Cleanup::Compact));
     deleted.into_iter().chain(compacted).collect()
 }
 

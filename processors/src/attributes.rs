@@ -57,7 +57,9 @@ impl Editor {
             (false, _) if self.resource.is_empty() => request.clone(),
             (false, _) => rewrite::resources(request, |view, out| put(resource(self, view.raw()), out)),
             (true, Signal::Spans) => rewrite::rewrite(request, &mut Editing { editor: self, item: span }),
-            (true, Signal::Logs) => rewrite::rewrite(request, &mut Editing { editor: self, item: log_record }),
+            (true, Signal::Logs | Signal::Events) => {
+                rewrite::rewrite(request, &mut Editing { editor: self, item: log_record })
+            }
         }
     }
 

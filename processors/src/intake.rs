@@ -202,7 +202,7 @@ fn decoded(value: Bytes, source: &Source, headers: &Headers) -> Result<Bytes, Re
     }
     let decoded = match source.signal {
         Signal::Spans => source.encoding.traces(&value),
-        Signal::Logs => source.encoding.logs(&value),
+        Signal::Logs | Signal::Events => source.encoding.logs(&value),
     };
     decoded.map_err(|error: Undecodable| Refused::Undecodable {
         signal: source.signal.as_str(),
@@ -215,7 +215,7 @@ fn checked(value: Bytes, signal: Signal) -> Result<(Bytes, u64), Refused> {
     let malformed = |e: validate::Malformed| Refused::Malformed { signal: signal.as_str(), reason: e.to_string() };
     let check = match signal {
         Signal::Spans => validate::traces(&value),
-        Signal::Logs => validate::logs(&value),
+        Signal::Logs | Signal::Events => validate::logs(&value),
     }
     .map_err(malformed)?;
     if check.canonical {
@@ -223,7 +223,7 @@ fn checked(value: Bytes, signal: Signal) -> Result<(Bytes, u64), Refused> {
     }
     let value = match signal {
         Signal::Spans => canonical::traces(&value),
-        Signal::Logs => canonical::logs(&value),
+        Signal::Logs | Signal::Events => canonical::logs(&value),
     }
     .map_err(malformed)?;
     Ok((value, check.items))

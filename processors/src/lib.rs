@@ -7,6 +7,7 @@
 pub mod accumulate;
 pub mod attributes;
 pub mod chain;
+pub mod classify;
 pub mod config;
 pub mod derive;
 pub mod enrich;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use afflux_bus::{Headers, PartitionId, Record};
 use afflux_runtime::Signal;
 use afflux_schemas::otlp::split;
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_ORIGIN, HEADER_SOURCE};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ITEMS, HEADER_ORIGIN, HEADER_SOURCE, Topics};
 use bytes::{Bytes, BytesMut};
 
 use self::origin::Origins;
@@ -109,14 +109,31 @@ impl Output {
     }
 }
 
+/// Where records go.
+#[derive(Clone, Debug)]
+pub struct OutputTopics {
+    /// Spans.
+    pub spans: Arc<str>,
+    /// Log records.
+    pub logs: Arc<str>,
+    /// Kubernetes events.
+    pub events: Arc<str>,
+}
+
+impl OutputTopics {
+    /// Ours.
+    pub fn of(topics: &Topics) -> Self {
+        Self { spans: topics.spans().into(), logs: topics.logs().into(), events: topics.events().into() }
+    }
+}
+
 /// Joins envelopes into records.
 ///
 /// Within a source partition, what enters first leaves first. Each record names in [`HEADER_SOURCE`] the
 /// input offsets that it was made of, and in [`HEADER_ORIGIN`] those in the Kafka cluster that they were copied from:
 /// as ranges that rise. Records of several partitions there, and the second copy of one, do not join.
 pub struct Merger {
-    spans: Arc<str>,
-    logs: Arc<str>,
+    topics: OutputTopics,
     /// Bytes up to which envelopes are joined.
     target: usize,
     open: HashMap<Lane, Open>,
@@ -125,9 +142,9 @@ pub struct Merger {
 
 impl Merger {
     /// A merger that writes to those topics, on a bus that takes records of so many bytes.
-    pub fn new(spans: Arc<str>, logs: Arc<str>, max_record_bytes: usize) -> Self {
+    pub fn new(topics: OutputTopics, max_record_bytes: usize) -> Self {
         // Half of it leaves room for headers.
-        Self { spans, logs, target: TARGET_BYTES.min(max_record_bytes / 2), open: HashMap::new(), done: Vec::new() }
+        Self { topics, target: TARGET_BYTES.min(max_record_bytes / 2), open: HashMap::new(), done: Vec::new() }
     }
 
     /// Adds an envelope that was made of a record of `source`.
@@ -181,8 +198,9 @@ impl Merger {
 
     fn output(&self, lane: Lane, mut open: Open) -> Output {
         let topic = match lane.signal {
-            Signal::Spans => self.spans.clone(),
-            Signal::Logs => self.logs.clone(),
+            Signal::Spans => self.topics.spans.clone(),
+            Signal::Logs => self.topics.logs.clone(),
+            Signal::Events => self.topics.events.clone(),
         };
         let value = match open.values.len() {
             1 => open.values.swap_remove(0),
@@ -226,7 +244,7 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_cluster_and_partition_share_a_record_that_names_its_offsets() {
-        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let mut merger = Merger::new(OutputTopics::of(&Topics::default()), usize::MAX);
         let source = PartitionId::new("in", 3);
         merger.push(at(envelope("a", b"one", 1), 10, 3), &source);
         merger.push(at(envelope("b", b"two", 2), 11, 3), &source);
@@ -250,7 +268,7 @@ mod tests {
 
     #[test]
     fn copied_records_join_by_partition_of_origin_and_the_second_copy_of_one_stands_alone() {
-        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let mut merger = Merger::new(OutputTopics::of(&Topics::default()), usize::MAX);
         let source = PartitionId::new("in", 0);
         // Another envelope of the same record joins; offset 11 was copied again, at 15, and 12 behind it.
         let origins = [(0, 10), (1, 11), (1, 11), (3, 14), (5, 11), (6, 12)];
@@ -272,7 +290,7 @@ mod tests {
 
     #[test]
     fn parts_of_an_output_keep_their_origins() {
-        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let mut merger = Merger::new(OutputTopics::of(&Topics::default()), usize::MAX);
         let source = PartitionId::new("in", 0);
         (0..3).for_each(|n| merger.push(at(copied(&format!("east:in/0/{}", n + 7)), n, 0), &source));
         let parts = merger.take()[0].split().unwrap();
@@ -282,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_record_is_closed_before_it_outgrows_the_target() {
-        let mut merger = Merger::new("spans".into(), "logs".into(), usize::MAX);
+        let mut merger = Merger::new(OutputTopics::of(&Topics::default()), usize::MAX);
         let source = PartitionId::new("in", 0);
         let big = Bytes::from(vec![0; TARGET_BYTES / 2 + 1]);
         for offset in 0..3 {
@@ -292,7 +310,7 @@ mod tests {
         let sources: Vec<_> = records.iter().map(|r| header(r, HEADER_SOURCE)).collect();
         assert_eq!(sources, ["in/0/0-0", "in/0/1-1", "in/0/2-2"]);
 
-        let mut narrow = Merger::new("spans".into(), "logs".into(), 100);
+        let mut narrow = Merger::new(OutputTopics::of(&Topics::default()), 100);
         let some = Bytes::from(vec![0; 30]);
         (0..2).for_each(|offset| {
             narrow.push(at(Envelope { value: some.clone(), ..envelope("a", b"", 1) }, offset, 0), &source)

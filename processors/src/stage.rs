@@ -53,7 +53,7 @@ impl ProcessorStage {
 
     /// The consumer group, and the topics it reads: what lag is reported for.
     pub fn group(&self) -> (Arc<str>, Vec<Arc<str>>) {
-        let own = [self.topics.ingest_spans(), self.topics.ingest_logs()];
+        let own = [self.topics.ingest_spans(), self.topics.ingest_logs(), self.topics.ingest_events()];
         let mirrored = own.iter().filter(|_| self.config.mirrors).map(|topic| mirrors(topic)).collect::<Vec<_>>();
         let foreign = self.config.ingest.iter().map(|topic| topic.topic.as_str().into());
         (self.config.group.as_str().into(), own.into_iter().chain(mirrored).map(Arc::from).chain(foreign).collect())
@@ -64,6 +64,7 @@ impl ProcessorStage {
         let own = [
             Source::own(self.topics.ingest_spans(), Signal::Spans),
             Source::own(self.topics.ingest_logs(), Signal::Logs),
+            Source::own(self.topics.ingest_events(), Signal::Events),
         ];
         own.into_iter().chain(self.config.ingest.iter().map(Source::foreign)).collect()
     }

@@ -2,6 +2,7 @@
 
 use crate::attributes::{self, Attributes, InvalidAttributes};
 use crate::chain::{Chain, Step};
+use crate::classify::Classify;
 use crate::config::{LogStep, ProcessorsConfig, SpanStep};
 use crate::enrich::{self, Enrich, InvalidEnrich, Shared};
 use crate::log_metrics::{self, InvalidLogMetrics, LogMetrics};
@@ -15,7 +16,7 @@ pub enum InvalidChain {
     /// A step that stands there before.
     #[error("`processors.chain.{signal}.{at}` is `{step}`, which stands in the list already; name every step once")]
     Twice {
-        /// `spans` or `logs`.
+        /// `spans`, `logs` or `events`.
         signal: &'static str,
         /// Position in the list, from 0.
         at: usize,
@@ -64,12 +65,14 @@ pub enum InvalidChain {
     LogMetrics(#[from] InvalidLogMetrics),
 }
 
-/// The chains of both signals, and what they share.
+/// The chains of all signals, and what they share.
 pub struct Chains {
     /// Of spans.
     pub spans: Chain,
     /// Of log records.
     pub logs: Chain,
+    /// Of Kubernetes events.
+    pub events: Chain,
     /// The table that `enrich` looks things up in, where it is in a chain: somebody has to fill it.
     pub objects: Option<Shared>,
 }
@@ -79,13 +82,14 @@ pub struct Chains {
 /// # Errors
 /// [`InvalidChain`] names the key at fault.
 pub fn chains(config: &ProcessorsConfig) -> Result<Chains, InvalidChain> {
-    let enriches = config.chain.spans.contains(&SpanStep::Enrich) || config.chain.logs.contains(&LogStep::Enrich);
+    let enriches = config.chain.spans.contains(&SpanStep::Enrich) || config.chain.has(LogStep::Enrich);
     let objects = Shared::new(&config.enrich)?;
     let span = |step: &SpanStep| span_step(*step, config, &objects);
     let log = |step: &LogStep| log_step(*step, config, &objects);
     let spans = config.chain.spans.iter().map(span).collect::<Result<Vec<_>, _>>()?;
     let logs = config.chain.logs.iter().map(log).collect::<Result<Vec<_>, _>>()?;
-    for (signal, steps) in [("spans", &spans), ("logs", &logs)] {
+    let events = config.chain.events.iter().map(log).collect::<Result<Vec<_>, _>>()?;
+    for (signal, steps) in [("spans", &spans), ("logs", &logs), ("events", &events)] {
         let again = |at: &usize| steps[..*at].iter().any(|earlier| earlier.name() == steps[*at].name());
         if let Some(at) = (0..steps.len()).find(again) {
             return Err(InvalidChain::Twice { signal, at, step: steps[at].name() });
@@ -93,7 +97,8 @@ pub fn chains(config: &ProcessorsConfig) -> Result<Chains, InvalidChain> {
     }
     behind_tail(config)?;
     unused(config)?;
-    Ok(Chains { spans: Chain::new(spans), logs: Chain::new(logs), objects: enriches.then_some(objects) })
+    let [spans, logs, events] = [spans, logs, events].map(Chain::new);
+    Ok(Chains { spans, logs, events, objects: enriches.then_some(objects) })
 }
 
 /// Behind `sample` with `tail`, a windowed step could not find back to its state after a restart: of the records that are read
@@ -109,15 +114,15 @@ fn behind_tail(config: &ProcessorsConfig) -> Result<(), InvalidChain> {
 /// Whoever says how a step is to work expects it to: above all where it is to make something unreadable.
 fn unused(config: &ProcessorsConfig) -> Result<(), InvalidChain> {
     const SPANS: &str = "`spans`";
-    const LOGS: &str = "`logs`";
-    const BOTH: &str = "`spans`, `logs` or both";
+    const LOGS: &str = "`logs`, `events` or both";
+    const ANY: &str = "`spans`, `logs`, `events` or several";
     let (default, chain) = (ProcessorsConfig::default(), &config.chain);
-    let (span, log) = (|step| chain.spans.contains(&step), |step| chain.logs.contains(&step));
+    let (span, log) = (|step| chain.spans.contains(&step), |step| chain.has(step));
     let attributes = span(SpanStep::Attributes) || log(LogStep::Attributes);
     let enrich = span(SpanStep::Enrich) || log(LogStep::Enrich);
     let all = [
-        (attributes || config.attributes == default.attributes, attributes::NAME, BOTH),
-        (enrich || config.enrich == default.enrich, enrich::NAME, BOTH),
+        (attributes || config.attributes == default.attributes, attributes::NAME, ANY),
+        (enrich || config.enrich == default.enrich, enrich::NAME, ANY),
         (span(SpanStep::SpanMetrics) || config.span_metrics == default.span_metrics, span_metrics::NAME, SPANS),
         (span(SpanStep::ServiceGraph) || config.service_graph == default.service_graph, service_graph::NAME, SPANS),
         (span(SpanStep::Sample) || config.sample == default.sample, sample::NAME, SPANS),
@@ -140,6 +145,7 @@ fn span_step(step: SpanStep, config: &ProcessorsConfig, objects: &Shared) -> Res
 fn log_step(step: LogStep, config: &ProcessorsConfig, objects: &Shared) -> Result<Box<dyn Step>, InvalidChain> {
     Ok(match step {
         LogStep::Attributes => Box::new(Attributes::new(&config.attributes)?),
+        LogStep::Classify => Box::new(Classify),
         LogStep::Enrich => Box::new(Enrich::new(objects.clone())),
         LogStep::LogMetrics => Box::new(LogMetrics::new(&config.log_metrics)?),
     })
@@ -180,7 +186,7 @@ mod tests {
                 r#"{"sample": {"probability": {"ratio": 0.1}}}"#,
                 "`processors.sample` is configured, but the step is in no list",
             ),
-            (r#"{"chain": {"logs": []}, "log_metrics": {"interval": "5s"}}"#, "`processors.log_metrics` is configured"),
+            (r#"{"chain": {"logs": [], "events": []}, "log_metrics": {"interval": "5s"}}"#, "`processors.log_metrics` is configured"),
             (r#"{"chain": {"logs": ["attributes"]}, "attributes": {"delete": [{"key": "a"}]}}"#, ""),
             (r#"{"span_metrics": {"dimensions": ["le"]}}"#, "`processors.span_metrics.dimensions.0` names `le`, which"),
             (

@@ -32,6 +32,9 @@ const TOO_LARGE: &str = "too_large";
 /// Reason for passing over a replay that another component asked for.
 const FOR_ANOTHER: &str = "replay_of_another";
 
+/// Spans, log records, events.
+pub(crate) const SIGNALS: usize = 3;
+
 /// The way of one signal through the stage.
 pub(crate) struct Path {
     pub(crate) signal: Signal,
@@ -69,7 +72,7 @@ struct Settles {
 pub(crate) struct Work {
     /// Our own topics before those of others, whose names may look like those of mirrored ones.
     sources: Vec<Source>,
-    paths: [Path; 2],
+    paths: [Path; SIGNALS],
     dead_letters: DeadLetters,
     cluster: Arc<str>,
     metrics: Arc<Metrics>,
@@ -77,11 +80,11 @@ pub(crate) struct Work {
     derived: Derived,
     gate: Option<Gate<Opened>>,
     /// Behind the gate, for each path whose steps look ahead.
-    waiting: [Option<Waiting>; 2],
+    waiting: [Option<Waiting>; SIGNALS],
     dead: Dead,
     inputs: BTreeMap<PartitionId, Input>,
     next: BTreeMap<PartitionId, Settles>,
-    tallies: [Tally; 2],
+    tallies: [Tally; SIGNALS],
     /// Items of replays for others.
     passed_over: u64,
 }
@@ -89,7 +92,7 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn new(
         sources: Vec<Source>,
-        paths: [Path; 2],
+        paths: [Path; SIGNALS],
         (merger, derived): (Merger, Derived),
         dead_letters: DeadLetters,
         cluster: Arc<str>,
@@ -117,7 +120,7 @@ impl Work {
     }
 
     /// The ways of the signals.
-    pub(crate) fn paths(&self) -> &[Path; 2] {
+    pub(crate) fn paths(&self) -> &[Path; SIGNALS] {
         &self.paths
     }
 
@@ -155,7 +158,7 @@ impl Work {
             return;
         };
         let signal = self.sources[at].signal;
-        let path = usize::from(signal == self.paths[1].signal);
+        let path = self.paths.iter().position(|path| path.signal == signal).unwrap_or_default();
         let input = self.inputs.entry(record.from.clone()).or_default();
         // A record from the future would end all windows, and be read again as the last one for as long.
         let time_ms = intake::not_ahead(record.timestamp_ms);

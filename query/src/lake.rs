@@ -54,6 +54,7 @@ pub(crate) struct Table {
 pub(crate) const TABLES: &[Table] = &[
     Table { name: "spans", columns: afflux_schemas::columns::spans, time: "start_time" },
     Table { name: "logs", columns: afflux_schemas::columns::logs, time: "time" },
+    Table { name: "events", columns: afflux_schemas::columns::logs, time: "time" },
 ];
 
 /// The Parquet tables below one URL, open for SQL.

@@ -19,7 +19,7 @@ mod sink;
 mod tests;
 mod trouble;
 
-pub use backend::{Answer, Backend, Batch, Encoded, Input, Kind, Order, Refused};
+pub use backend::{Answer, Backend, Batch, Encoded, Input, Kind, Named, Order, Refused};
 pub use config::{BatchConfig, DeliveryConfig, InvalidDelivery, RetryConfig};
 pub use replay::{Progress, Replay, Replays, Span};
 pub use sink::Delivery;

@@ -27,6 +27,8 @@ pub enum Signal {
     Spans,
     /// Log records.
     Logs,
+    /// Kubernetes events, each a log record.
+    Events,
 }
 
 impl Signal {
@@ -35,6 +37,7 @@ impl Signal {
         match self {
             Self::Spans => "spans",
             Self::Logs => "logs",
+            Self::Events => "events",
         }
     }
 }
@@ -44,7 +47,7 @@ impl Signal {
 pub struct ComponentLabels {
     /// The component's name, e.g. `sinks.parquet`.
     pub component: &'static str,
-    /// `spans`, `logs`.
+    /// `spans`, `logs`, `events`.
     pub signal: &'static str,
 }
 
@@ -62,7 +65,7 @@ pub struct ReasonLabels {
 pub struct StepLabels {
     /// The component that runs it.
     pub component: &'static str,
-    /// `spans`, `logs`.
+    /// `spans`, `logs`, `events`.
     pub signal: &'static str,
     /// The step's name, e.g. `enrich`.
     pub step: &'static str,
@@ -73,7 +76,7 @@ pub struct StepLabels {
 pub struct StepReasonLabels {
     /// The component that runs it.
     pub component: &'static str,
-    /// `spans`, `logs`.
+    /// `spans`, `logs`, `events`.
     pub signal: &'static str,
     /// The step's name.
     pub step: &'static str,

@@ -22,7 +22,7 @@ pub(crate) use self::reply::Reply;
 /// What the TLS library says of an answer in plain text.
 const NO_TLS: &str = "InvalidContentType";
 /// Bytes of an answer that are read.
-const ANSWER_BYTES: usize = 64 * 1024;
+pub(crate) const ANSWER_BYTES: usize = 64 * 1024;
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may be silent while it owes an answer over HTTP/2, and how long it may then take to show that it is

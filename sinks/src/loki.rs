@@ -22,6 +22,9 @@ mod pick;
 mod policy;
 mod quote;
 mod request;
+mod said;
+mod sent;
+mod stream_name;
 mod streams;
 mod write;
 
@@ -41,9 +44,12 @@ use afflux_schemas::topics::Topics;
 /// Name of the component.
 pub const NAME: &str = "sinks.loki";
 
-/// The topics that it takes unless it is told otherwise: the log records.
+/// The topics that it takes: log records and Kubernetes events.
 pub fn inputs(topics: &Topics) -> Vec<Input> {
-    vec![Input { topic: Arc::from(topics.logs()), kind: Kind::Logs }]
+    vec![
+        Input { topic: Arc::from(topics.logs()), kind: Kind::Logs },
+        Input { topic: Arc::from(topics.events()), kind: Kind::Events },
+    ]
 }
 
 /// The component; `None` where no address is configured.

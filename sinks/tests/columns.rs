@@ -83,7 +83,7 @@ fn sample(table: Table) -> Bytes {
     let mut random = Requests::new(7);
     let requests = (0..24).map(|offset| match table {
         Table::Spans => record(offset, random.traces().encode_to_vec()),
-        Table::Logs => record(offset, random.logs().encode_to_vec()),
+        Table::Logs | Table::Events => record(offset, random.logs().encode_to_vec()),
     });
     to_parquet(table, &small_row_groups(), &requests.collect::<Vec<_>>()).unwrap()
 }

@@ -83,7 +83,7 @@ fn value_text(letter: &Letter, value: &[u8]) -> String {
     let mut text = format!("value      {} bytes\n", value.len());
     let verdict = match letter.topic.rsplit('.').next() {
         Some("spans") => Some(validate::traces(value)),
-        Some("logs") => Some(validate::logs(value)),
+        Some("logs" | "events") => Some(validate::logs(value)),
         _ => None,
     };
     match verdict {

@@ -12,6 +12,8 @@ pub struct ChainConfig {
     pub spans: Vec<SpanStep>,
     /// Steps that log records pass through.
     pub logs: Vec<LogStep>,
+    /// Steps that Kubernetes events pass through.
+    pub events: Vec<LogStep>,
 }
 
 /// A step of the spans' chain.
@@ -30,12 +32,14 @@ pub enum SpanStep {
     Sample,
 }
 
-/// A step of the log records' chain.
+/// A step of the chains of log records and Kubernetes events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogStep {
     /// Sets, renames, deletes and redacts attributes and bodies.
     Attributes,
+    /// Tells the category and severity of Kubernetes events.
+    Classify,
     /// Adds what Kubernetes knows of the pod.
     Enrich,
     /// Counts log records by service and severity, and Kubernetes events by namespace and category.
@@ -47,6 +51,14 @@ impl Default for ChainConfig {
         Self {
             spans: vec![SpanStep::Enrich, SpanStep::SpanMetrics, SpanStep::ServiceGraph],
             logs: vec![LogStep::Enrich, LogStep::LogMetrics],
+            events: vec![LogStep::Classify, LogStep::Enrich, LogStep::LogMetrics],
         }
+    }
+}
+
+impl ChainConfig {
+    /// Whether log records or events pass through a step.
+    pub(crate) fn has(&self, step: LogStep) -> bool {
+        self.logs.contains(&step) || self.events.contains(&step)
     }
 }

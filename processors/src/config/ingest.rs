@@ -32,6 +32,8 @@ pub enum SignalName {
     Spans,
     /// Log records.
     Logs,
+    /// Kubernetes events as log records.
+    Events,
 }
 
 impl From<SignalName> for Signal {
@@ -39,6 +41,7 @@ impl From<SignalName> for Signal {
         match name {
             SignalName::Spans => Self::Spans,
             SignalName::Logs => Self::Logs,
+            SignalName::Events => Self::Events,
         }
     }
 }

@@ -60,7 +60,7 @@ impl<'r> Placed<'r> {
         }
         let split = match self.signal {
             Signal::Spans => split::traces_keeping(&value, self.partitions),
-            Signal::Logs => split::logs_keeping(&value, self.partitions, self.stream),
+            Signal::Logs | Signal::Events => split::logs_keeping(&value, self.partitions, self.stream),
         };
         for part in split.parts {
             if part.partition < self.partitions {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::{DRAIN_LIMIT, FIRST_RETRY, LAST_RETRY, NAME, ProcessorStage, default_transactional_id};
 use crate::derive::Derived;
 use crate::enrich::gate::Gate;
-use crate::merge::Merger;
+use crate::merge::{Merger, OutputTopics};
 use crate::steps::{self, Chains, InvalidChain};
 use crate::work::{DeadLetters, Path, Work};
 
@@ -65,17 +65,18 @@ impl ProcessorStage {
     async fn try_connect(&self, context: &Context) -> Result<Connected, BusError> {
         let producer = context.bus.producer().await?;
         let invalid = |error: InvalidChain| BusError::Config(error.to_string());
-        let Chains { spans: span_chain, logs: log_chain, objects } = steps::chains(&self.config).map_err(invalid)?;
+        let Chains { spans, logs, events, objects } = steps::chains(&self.config).map_err(invalid)?;
         let path = |signal, partitions, chain| Path { signal, partitions, chain };
-        let (spans, logs, dead_letters) = (self.topics.spans(), self.topics.logs(), self.topics.dead_letters());
+        let (outputs, dead_letters) = (OutputTopics::of(&self.topics), self.topics.dead_letters());
         let paths = [
-            path(Signal::Spans, producer.partitions(&spans).await?, span_chain),
-            path(Signal::Logs, producer.partitions(&logs).await?, log_chain),
+            path(Signal::Spans, producer.partitions(&outputs.spans).await?, spans),
+            path(Signal::Logs, producer.partitions(&outputs.logs).await?, logs),
+            path(Signal::Events, producer.partitions(&outputs.events).await?, events),
         ];
         let partitions = producer.partitions(&dead_letters).await?;
         let dead_letters = DeadLetters { topic: dead_letters.into(), partitions };
         let largest = producer.max_record_bytes();
-        let merger = Merger::new(spans.into(), logs.into(), largest);
+        let merger = Merger::new(outputs, largest);
         let metrics = self.topics.metrics();
         let derived = Derived::new(metrics.as_str().into(), producer.partitions(&metrics).await?, largest);
         let horizon = paths.iter().map(|path| path.chain.horizon()).max().filter(|horizon| !horizon.is_zero());

@@ -61,12 +61,13 @@ mod tests {
 
     use afflux_runtime::admin::HealthTable;
     use afflux_runtime::{Metrics, Signal};
+    use afflux_schemas::topics::Topics;
     use serde_json::Value;
 
     use super::*;
     use crate::chain::{At, Chain, Envelope, Next, Step};
     use crate::derive::Derived;
-    use crate::merge::Merger;
+    use crate::merge::{Merger, OutputTopics};
     use crate::work::{DeadLetters, Path};
 
     /// Reports how often it was asked.
@@ -86,9 +87,12 @@ mod tests {
 
     fn work() -> Work {
         let path = |signal, steps| Path { signal, partitions: 1, chain: Chain::new(steps) };
-        let paths =
-            [path(Signal::Spans, vec![Box::new(Asked(AtomicU64::new(0))) as Box<_>]), path(Signal::Logs, vec![])];
-        let made = (Merger::new("s".into(), "l".into(), 1), Derived::new("m".into(), 1, 1));
+        let paths = [
+            path(Signal::Spans, vec![Box::new(Asked(AtomicU64::new(0))) as Box<_>]),
+            path(Signal::Logs, vec![]),
+            path(Signal::Events, vec![]),
+        ];
+        let made = (Merger::new(OutputTopics::of(&Topics::default()), 1), Derived::new("m".into(), 1, 1));
         let dead_letters = DeadLetters { topic: "d".into(), partitions: 1 };
         Work::new(vec![], paths, made, dead_letters, "c".into(), Arc::new(Metrics::new()))
     }

@@ -177,7 +177,7 @@ async fn a_topic_of_others_is_read_in_its_encoding_and_split_by_trace() {
     };
     let config = ProcessorsConfig { ingest: vec![topic], ..ProcessorsConfig::default() };
     let stage = ProcessorStage::new(config.clone(), Topics::default(), "here".into());
-    assert_eq!(&*stage.subscriptions()[0].topics[2], name, "its lag is reported");
+    assert_eq!(&*stage.subscriptions()[0].topics[3], name, "its lag is reported");
     run_with(&bus, config).await;
 
     let mut seen = Vec::new();

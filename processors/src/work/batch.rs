@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use afflux_bus::{Offset, PartitionId, Record};
 use afflux_runtime::dead_letter;
 
+use super::SIGNALS;
 use crate::chain;
 use crate::merge::Output;
 
@@ -16,9 +17,9 @@ pub(crate) struct Batch {
     pub(super) metrics: Vec<Record>,
     pub(super) dead: Dead,
     pub(crate) offsets: Vec<Offset>,
-    pub(super) tallies: [Tally; 2],
+    pub(super) tallies: [Tally; SIGNALS],
     /// What went through each step, per signal.
-    pub(super) steps: [Vec<(&'static str, chain::Tally)>; 2],
+    pub(super) steps: [Vec<(&'static str, chain::Tally)>; SIGNALS],
     pub(super) passed_over: u64,
 }
 

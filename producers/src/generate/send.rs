@@ -146,7 +146,7 @@ impl Run {
         let Ok(outcome) = outcome else { return Ok(()) };
         let counts = match outcome.signal {
             Signal::Spans => &mut self.report.spans,
-            Signal::Logs => &mut self.report.log_records,
+            Signal::Logs | Signal::Events => &mut self.report.log_records,
         };
         match outcome.verdict {
             Verdict::Acked { rejected } => {

@@ -63,7 +63,7 @@ impl Receipt {
                 let success = ExportTracePartialSuccess { rejected_spans: rejected, error_message };
                 ExportTraceServiceResponse { partial_success: partial.then_some(success) }.encode_to_vec().into()
             }
-            (Format::Protobuf, Signal::Logs) => {
+            (Format::Protobuf, Signal::Logs | Signal::Events) => {
                 let success = ExportLogsPartialSuccess { rejected_log_records: rejected, error_message };
                 ExportLogsServiceResponse { partial_success: partial.then_some(success) }.encode_to_vec().into()
             }
@@ -72,7 +72,7 @@ impl Receipt {
                 let success = json!({"rejectedSpans": rejected.to_string(), "errorMessage": error_message});
                 json!({ "partialSuccess": success }).to_string().into()
             }
-            (Format::Json, Signal::Logs) => {
+            (Format::Json, Signal::Logs | Signal::Events) => {
                 let success = json!({"rejectedLogRecords": rejected.to_string(), "errorMessage": error_message});
                 json!({ "partialSuccess": success }).to_string().into()
             }

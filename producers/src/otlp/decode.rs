@@ -75,7 +75,7 @@ fn protobuf(body: Held, shape: Shape, memory: &Memory) -> Result<Held, Refusal> 
     let permit = memory.take(json::room(body.bytes.len()))?;
     let bytes = match shape.signal {
         Signal::Spans => json::traces(&body.bytes)?,
-        Signal::Logs => json::logs(&body.bytes)?,
+        Signal::Logs | Signal::Events => json::logs(&body.bytes)?,
     };
     Ok(Held { bytes: bytes.into(), permit: Some(permit) })
 }
@@ -88,7 +88,7 @@ const TREE_PER_BYTE: usize = 512;
 fn canonical(request: Held, signal: Signal, memory: &Memory) -> Result<Held, Refusal> {
     let checked = match signal {
         Signal::Spans => validate::traces(&request.bytes)?,
-        Signal::Logs => validate::logs(&request.bytes)?,
+        Signal::Logs | Signal::Events => validate::logs(&request.bytes)?,
     };
     if checked.canonical {
         return Ok(request);
@@ -97,7 +97,7 @@ fn canonical(request: Held, signal: Signal, memory: &Memory) -> Result<Held, Ref
     let permit = memory.take(request.bytes.len())?;
     let bytes = match signal {
         Signal::Spans => canonical::traces(&request.bytes)?,
-        Signal::Logs => canonical::logs(&request.bytes)?,
+        Signal::Logs | Signal::Events => canonical::logs(&request.bytes)?,
     };
     Ok(Held { bytes, permit: Some(permit) })
 }
@@ -133,7 +133,7 @@ fn partition(
     let copies = memory.take(cost.parts)?;
     let split = match signal {
         Signal::Spans => split::traces(&request.bytes, target.partitions),
-        Signal::Logs => split::logs(&request.bytes, target.partitions, &target.cluster),
+        Signal::Logs | Signal::Events => split::logs(&request.bytes, target.partitions, &target.cluster),
     };
     let shared = |part: &Part| part.value.as_ptr() == request.bytes.as_ptr();
     let permit = if split.parts.iter().any(shared) { request.permit } else { Some(copies) };

@@ -189,7 +189,7 @@ impl Ingest {
     fn topic(&self, signal: Signal) -> &Arc<str> {
         match signal {
             Signal::Spans => &self.spans,
-            Signal::Logs => &self.logs,
+            Signal::Logs | Signal::Events => &self.logs,
         }
     }
 

@@ -125,7 +125,7 @@ static LOG_RECORD: Owner = Owner { name: "a log record", lists: &[attributes(6)]
 fn envelope(signal: Signal) -> &'static Envelope {
     match signal {
         Signal::Spans => &TRACES,
-        Signal::Logs => &LOGS,
+        Signal::Logs | Signal::Events => &LOGS,
     }
 }
 

@@ -228,11 +228,11 @@ async fn an_unknown_table_is_answered_with_those_that_exist() {
     let lake = TestLake::new();
     assert_eq!(
         lake.error("SELECT * FROM span").await,
-        "no table \"span\", did you mean spans; the lake has spans, logs"
+        "no table \"span\", did you mean spans; the lake has spans, logs, events"
     );
     assert_eq!(
         lake.error("SELECT * FROM (SELECT 1) a JOIN x.y ON true").await,
-        "no table \"x.y\"; the lake has spans, logs"
+        "no table \"x.y\"; the lake has spans, logs, events"
     );
     assert_eq!(lake.rows("SELECT * FROM generate_series(1, 2)").await, ["1", "2"]);
 }

@@ -39,6 +39,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One attempt to hand a request over, the `attempt`-th from 0. The caller limits its time.
     async fn attempt(&self, request: &Self::Request, attempt: u32) -> Answer;
+
+    /// Where in a batch the items are that an answer names ([`Answer::StoredExcept`]); `None` where one is not found, and
+    /// they have to be found by halving.
+    fn locate(&self, _batch: &Batch, _items: &[Named]) -> Option<Vec<Refused>> {
+        None
+    }
 }
 
 /// What a topic carries.
@@ -119,7 +125,20 @@ impl Batch {
                 [first.to_vec(), second.to_vec()]
             }
         };
-        Some(halves.map(|records| Self { records, tenant: self.tenant.clone(), ..*self }))
+        Some(halves.map(|records| self.with(records)))
+    }
+
+    /// One that holds just these items.
+    pub(super) fn only(&self, items: &[Refused]) -> Self {
+        let only = |items: &Refused| {
+            let record = self.records.get(items.record)?;
+            Some(items.value.clone().map_or_else(|| record.clone(), |value| with_items(record, value, items.items)))
+        };
+        self.with(items.iter().filter_map(only).collect())
+    }
+
+    fn with(&self, records: Vec<Received>) -> Self {
+        Self { records, tenant: self.tenant.clone(), ..*self }
     }
 }
 
@@ -129,12 +148,15 @@ fn halves(record: &Received, kind: Kind) -> Option<[Received; 2]> {
         return None;
     }
     let parts = split::at_item(record.value.as_ref()?, dead_letter::items(&record.headers) / 2);
-    let half = |part: split::Part| {
-        let mut headers = record.headers.clone();
-        headers.set(HEADER_ITEMS, part.items.to_string());
-        Received { value: Some(part.value), headers, ..record.clone() }
-    };
+    let half = |part: split::Part| with_items(record, part.value, part.items);
     <[split::Part; 2]>::try_from(parts).ok().map(|parts| parts.map(half))
+}
+
+/// The record with a value that holds so many items.
+fn with_items(record: &Received, value: Bytes, items: u64) -> Received {
+    let mut headers = record.headers.clone();
+    headers.set(HEADER_ITEMS, items.to_string());
+    Received { value: Some(value), headers, ..record.clone() }
 }
 
 /// What a backend makes of a batch.
@@ -157,7 +179,7 @@ impl<R> Default for Encoded<R> {
 }
 
 /// Items that can never be handed over.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// Which record of the batch.
     pub record: usize,
@@ -171,6 +193,17 @@ pub struct Refused {
     pub error: String,
 }
 
+/// An item of a request that an answer is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What its backend finds it by: for [`Backend::locate`] only.
+    pub id: Vec<u8>,
+    /// Why it is not stored: one fixed word.
+    pub reason: &'static str,
+    /// In full.
+    pub error: Arc<str>,
+}
+
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -182,6 +215,14 @@ pub enum Answer {
         rejected: u64,
         /// The backend's words.
         error: String,
+    },
+    /// All of it is stored except these items. They are refused for good or, with `again`, encoded anew, since the sink has
+    /// learned in which form the backend takes them.
+    StoredExcept {
+        /// Which ones; at least one.
+        items: Vec<Named>,
+        /// Whether they may be taken in another form.
+        again: bool,
     },
     /// The backend has it already.
     Known {
@@ -204,8 +245,8 @@ pub enum Answer {
         /// In full.
         error: String,
     },
-    /// The backend refuses it in this form, and the sink has learned in which one it takes it: the batch is encoded anew. Only
-    /// where that makes another request.
+    /// The backend refuses something in this form, does not say what, and the sink has learned in which one it takes it: the
+    /// batch is encoded anew. Only where that makes another request.
     Otherwise {
         /// One fixed word.
         reason: &'static str,

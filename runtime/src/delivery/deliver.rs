@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use tokio::time::timeout;
 
-use super::backend::{Answer, Backend, Batch, Encoded, Kind, Refused};
+use super::backend::{Answer, Backend, Batch, Encoded, Kind, Named, Refused};
 use super::config::DeliveryConfig;
 use super::trouble::{Trouble, Troubles};
 use crate::backoff::Backoff;
@@ -41,12 +41,19 @@ pub(super) struct Deliverer<B> {
 
 /// What is left to do of a delivery.
 enum Next {
-    /// The request is dealt with.
-    Done,
+    /// All requests are dealt with. Some items of theirs are refused for good, others are to be encoded anew.
+    Done { refused: Vec<Refused>, again: Vec<Refused> },
     /// It is to be encoded anew.
     Again,
     /// Parts of it may be taken.
     Split { reason: &'static str, error: String },
+}
+
+/// Items that an answer names and that are not found in the batch.
+fn not_found(items: &[Named]) -> Next {
+    let (reason, error) =
+        items.first().map_or(("refused", String::new()), |item| (item.reason, item.error.to_string()));
+    Next::Split { reason, error }
 }
 
 impl<B: Backend> Deliverer<B> {
@@ -65,8 +72,12 @@ impl<B: Backend> Deliverer<B> {
         let mut left = vec![batch];
         while let Some(batch) = left.pop() {
             let encoded = self.backend.encode(&batch);
-            match self.hand_over(&encoded, &trouble).await {
-                Next::Done => self.settled(&batch, &encoded, &trouble).await?,
+            match self.hand_over(&batch, &encoded, &trouble).await {
+                Next::Done { refused, again } => {
+                    self.refuse(&batch, &refused, &trouble).await?;
+                    self.settled(&batch, &encoded, &trouble).await?;
+                    left.extend((!again.is_empty()).then(|| batch.only(&again)));
+                }
                 Next::Again => left.push(batch),
                 Next::Split { reason, error } => match batch.split() {
                     Some([first, second]) => left.extend([second, first]),
@@ -81,7 +92,8 @@ impl<B: Backend> Deliverer<B> {
     }
 
     /// Attempts until the backend has said what becomes of each request.
-    async fn hand_over(&self, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Next {
+    async fn hand_over(&self, batch: &Batch, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Next {
+        let (mut refused, mut to_encode) = (Vec::new(), Vec::new());
         for request in &encoded.requests {
             let mut pace = Backoff::new(self.config.retry.initial.0, self.config.retry.max.0);
             let mut blocked = Backoff::new(self.config.retry.initial.0, BLOCKED);
@@ -91,6 +103,14 @@ impl<B: Backend> Deliverer<B> {
                         trouble.stored();
                         break;
                     }
+                    Answer::StoredExcept { items, again } => match self.backend.locate(batch, &items) {
+                        Some(located) => {
+                            if again { &mut to_encode } else { &mut refused }.extend(located);
+                            trouble.stored();
+                            break;
+                        }
+                        None => return not_found(&items),
+                    },
                     Answer::Known { reason } => {
                         self.pass_over(reason, 1);
                         break;
@@ -118,7 +138,7 @@ impl<B: Backend> Deliverer<B> {
             }
             trouble.over();
         }
-        Next::Done
+        Next::Done { refused, again: to_encode }
     }
 
     fn pass_over(&self, reason: &'static str, items: u64) {

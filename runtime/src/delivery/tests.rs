@@ -13,6 +13,7 @@ use crate::metrics::ReasonLabels;
 mod faults;
 mod harness;
 mod keyed;
+mod named;
 mod replay;
 mod tenants;
 

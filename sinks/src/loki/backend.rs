@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use afflux_runtime::delivery::{Answer, Backend, Batch, Encoded, Input, Refused};
+use afflux_runtime::delivery::{Answer, Backend, Batch, Encoded, Input, Named, Refused};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
@@ -12,8 +12,8 @@ use super::config::{LokiConfig, Protocol, is_tenant};
 use super::error::LokiError;
 use super::policy::Policy;
 use super::request::LokiRequest;
-use super::{NAME, answer, encode, otlp};
-use crate::http::{Endpoint, HttpClient, TENANT};
+use super::{NAME, answer, encode, otlp, sent};
+use crate::http::{ANSWER_BYTES, Endpoint, HttpClient, TENANT};
 
 const NATIVE_PATH: &str = "/loki/api/v1/push";
 const OTLP_PATH: &str = "/otlp/v1/logs";
@@ -71,16 +71,24 @@ impl Loki {
         self.config.tenant.as_deref().filter(|tenant| !tenant.is_empty()).or(of_records)
     }
 
+    /// Which entries a refusal is about, where Loki says so and has stored all others.
+    ///
     /// What is too far behind its stream can be sent as a backfill, once it is known from when on.
-    fn otherwise(&self, request: &LokiRequest, answer: Answer, words: &[u8]) -> Answer {
-        let may = self.config.backfill.enabled && self.config.protocol == Protocol::Native && request.shard.is_none();
-        match answer {
-            Answer::Refused { reason: answer::TOO_FAR_BEHIND, error }
-                if may && self.behind.learn(request.tenant.as_ref(), &String::from_utf8_lossy(words)) =>
-            {
-                Answer::Otherwise { reason: answer::TOO_FAR_BEHIND, error }
-            }
-            answer => answer,
+    fn refused(&self, request: &LokiRequest, (reason, error): (&'static str, String), words: &[u8]) -> Answer {
+        let words = String::from_utf8_lossy(words);
+        let is_whole = words.len() < ANSWER_BYTES && self.config.protocol == Protocol::Native;
+        let items = is_whole.then(|| sent::named(request, &words)).flatten();
+        if let Some(items) = items {
+            return Answer::StoredExcept { items, again: false };
+        }
+        let is_behind = reason == answer::TOO_FAR_BEHIND && is_whole;
+        let learned = is_behind.then(|| self.behind.learn(request.tenant.as_ref(), &words)).flatten();
+        let Some((oldest, is_news)) = learned else { return Answer::Refused { reason, error } };
+        let again = self.config.backfill.enabled && request.shard.is_none();
+        match sent::too_far_behind(request, &words, oldest, &error) {
+            Some(items) => Answer::StoredExcept { items, again },
+            None if again && is_news => Answer::Otherwise { reason, error },
+            None => Answer::Refused { reason, error },
         }
     }
 
@@ -138,8 +146,15 @@ impl Backend for Loki {
 
     async fn attempt(&self, request: &LokiRequest, _: u32) -> Answer {
         match self.client.post(self.headers(request), request.body.clone()).await {
-            Ok(reply) => self.otherwise(request, answer::answer(&reply), &reply.body),
+            Ok(reply) => match answer::answer(&reply) {
+                Answer::Refused { reason, error } => self.refused(request, (reason, error), &reply.body),
+                answer => answer,
+            },
             Err(answer) => answer,
         }
+    }
+
+    fn locate(&self, batch: &Batch, items: &[Named]) -> Option<Vec<Refused>> {
+        sent::locate(&self.policy, &self.config, batch, items)
     }
 }

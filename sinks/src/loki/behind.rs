@@ -8,11 +8,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::stream_name::name;
+
 /// What Loki's words have before the oldest time that it takes, and before the stream.
 const OLDEST: &str = "oldest acceptable timestamp is: ";
 const STREAM: &str = "for stream: ";
-/// Labels that Loki adds to a stream itself.
-const ADDED: [&str; 2] = ["service_name", "__stream_shard__"];
 /// Streams that are remembered. Whoever is forgotten is refused once more.
 const MAX_STREAMS: usize = 10_000;
 
@@ -26,9 +26,10 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Takes note of a refusal; whether it says anything new.
-    pub(super) fn learn(&self, tenant: Option<&Arc<str>>, words: &str) -> bool {
-        let Some((stream, oldest)) = read(words) else { return false };
+    /// Takes note of a refusal: from when on Loki takes the stream's entries, and whether that is news. `None` where it does
+    /// not say that.
+    pub(super) fn learn(&self, tenant: Option<&Arc<str>>, words: &str) -> Option<(u64, bool)> {
+        let (stream, oldest) = read(words)?;
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if of.values().map(HashMap::len).sum::<usize>() >= MAX_STREAMS {
             of.clear();
@@ -36,7 +37,7 @@ impl Behind {
         let known = of.entry(tenant.cloned()).or_default().entry(stream).or_default();
         let news = oldest > *known;
         *known = oldest.max(*known);
-        news
+        Some((*known, news))
     }
 
     /// What is known of a tenant's streams, by [`name`].
@@ -54,34 +55,6 @@ fn read(words: &str) -> Option<(Box<str>, u64)> {
     let oldest = time.duration_since(UNIX_EPOCH).ok()? + Duration::from_secs(1);
     let (_, stream) = words.rsplit_once(STREAM)?;
     Some((name(stream)?, u64::try_from(oldest.as_nanos()).ok()?))
-}
-
-/// A stream's labels without those that Loki may have added; `None` where they are cut off.
-pub(super) fn name(labels: &str) -> Option<Box<str>> {
-    let mut rest = labels.trim().strip_prefix('{')?;
-    let mut name = String::with_capacity(labels.len());
-    loop {
-        rest = rest.trim_start_matches([',', ' ']);
-        if rest.starts_with('}') {
-            return Some(name.into());
-        }
-        let (key, value) = rest.split_once("=\"")?;
-        let end = end_of_quoted(value)?;
-        if !ADDED.contains(&key) {
-            name.extend([key, "=\"", &value[..=end], ","]);
-        }
-        rest = &value[end + 1..];
-    }
-}
-
-/// Where the quotes close.
-fn end_of_quoted(text: &str) -> Option<usize> {
-    let mut escaped = false;
-    text.bytes().position(|byte| {
-        let closes = byte == b'"' && !escaped;
-        escaped = byte == b'\\' && !escaped;
-        closes
-    })
 }
 
 #[cfg(test)]
@@ -106,7 +79,8 @@ mod tests {
     fn a_refusal_names_stream_and_time() {
         let behind = Behind::default();
         let theirs = LABELS.replace("namespace", r#"service_name="a, b", namespace"#);
-        assert!(behind.learn(None, &words(&theirs, "1970-01-01T01:00:00Z")));
+        let learned = behind.learn(None, &words(&theirs, "1970-01-01T01:00:00Z"));
+        assert_eq!(learned, Some((3601 * SECOND, true)));
         let known = behind.of(None);
         assert_eq!(known.get(&name(LABELS).unwrap()), Some(&(3601 * SECOND)));
         assert_eq!(behind.of(Some(&"another".into())), Oldest::new());
@@ -118,9 +92,9 @@ mod tests {
         for (oldest, news) in
             [("1970-01-01T01:00:00Z", true), ("1970-01-01T01:00:00Z", false), ("1970-01-01T00:59:59Z", false)]
         {
-            assert_eq!(behind.learn(None, &words(LABELS, oldest)), news, "{oldest}");
+            assert_eq!(behind.learn(None, &words(LABELS, oldest)), Some((3601 * SECOND, news)), "{oldest}");
         }
-        assert!(behind.learn(None, &words(LABELS, "1970-01-01T01:00:01Z")));
+        assert_eq!(behind.learn(None, &words(LABELS, "1970-01-01T01:00:01Z")), Some((3602 * SECOND, true)));
         assert_eq!(behind.of(None).into_values().collect::<Vec<_>>(), [3602 * SECOND]);
     }
 
@@ -129,7 +103,7 @@ mod tests {
         let behind = Behind::default();
         let cut = words(LABELS, "1970-01-01T01:00:00Z");
         for words in ["entry out of order", &cut[..cut.len() - 3], &words(LABELS, "soon"), ""] {
-            assert!(!behind.learn(None, words), "{words}");
+            assert_eq!(behind.learn(None, words), None, "{words}");
         }
     }
 }

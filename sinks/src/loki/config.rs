@@ -114,6 +114,12 @@ pub struct LimitsConfig {
     pub max_age: Period,
     /// `creation_grace_period`. Entries further in the future become dead letters; 0s: none do.
     pub max_future: Period,
+    /// How far behind a stream's newest entry Loki takes others: half of its `max_chunk_age`. Entries that are older than half
+    /// of it when they are sent go into requests of one stream each, for whose entries Loki answers one by one.
+    pub order_window: Period,
+    /// Streams of a request; 0: any number. Where an ingester refuses entries of several streams for their rate or number, it
+    /// tells only of the last one's, and loses the others: 1 has it tell of all, at the price of many requests.
+    pub max_streams_per_request: u32,
     /// Bytes of a request before compression. Must stay below `ingestion_burst_size_mb`, which a request that is larger
     /// would never pass.
     pub max_request_size: ByteSize,
@@ -143,6 +149,8 @@ impl Default for LimitsConfig {
             max_structured_metadata_entries: 128,
             max_age: Period(Duration::from_secs(7 * 24 * 3600)),
             max_future: Period(Duration::from_secs(600)),
+            order_window: Period(Duration::from_secs(3600)),
+            max_streams_per_request: 0,
             max_request_size: ByteSize::mib(4),
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Encoder<'a> {
     pub(super) window: Window,
     /// Entries before that time are sent as old.
     pub(super) old_before: Option<u64>,
+    /// Entries before that time may be too far behind those that their streams have.
+    pub(super) late_before: u64,
     /// Nanoseconds that a shard of old ones covers.
     pub(super) bucket: u64,
     pub(super) names: Names<'a>,
@@ -83,7 +85,7 @@ pub(super) struct Place {
 }
 
 /// Log records of a record that are not sent, by their position.
-type Untaken = BTreeMap<&'static str, (Untimely, Vec<u64>)>;
+pub(super) type Untaken = BTreeMap<&'static str, (Untimely, Vec<u64>)>;
 
 /// Makes the requests of a batch, at a time in nanoseconds since the Unix epoch.
 ///
@@ -124,7 +126,13 @@ fn refused(input: &Input<'_>, why: Untimely, items: &[u64]) -> Refused {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(policy: &'a Policy, config: &'a LokiConfig, inputs: &[Input<'_>], batch: &Batch, now: u64) -> Self {
+    pub(super) fn new(
+        policy: &'a Policy,
+        config: &'a LokiConfig,
+        inputs: &[Input<'_>],
+        batch: &Batch,
+        now: u64,
+    ) -> Self {
         let nanos = |period: afflux_runtime::config::Period| u64::try_from(period.0.as_nanos()).unwrap_or(u64::MAX);
         let backfills = batch.replay && config.backfill.enabled;
         let old_before = backfills.then(|| now.saturating_sub(nanos(config.backfill.after)));
@@ -137,6 +145,7 @@ impl<'a> Encoder<'a> {
             config,
             window: Window::new(&config.limits, now, backfills),
             old_before,
+            late_before: now.saturating_sub(nanos(config.limits.order_window) / 2),
             bucket: nanos(config.backfill.bucket).max(1),
             names: Names::new(policy),
             resources: Vec::new(),
@@ -155,7 +164,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    fn record(&mut self, input: &'a Input<'_>, events: bool) -> Untaken {
+    pub(super) fn record(&mut self, input: &'a Input<'_>, events: bool) -> Untaken {
         let mut untaken = Untaken::new();
         let mut item = 0;
         for block in LogsView::new(&input.value).resource_logs() {

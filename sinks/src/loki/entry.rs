@@ -69,6 +69,7 @@ impl<'a> Encoder<'a> {
             start,
             len: self.buffer.len() - start,
             bucket: is_old.then(|| time / self.bucket),
+            late: !is_old && time < self.late_before,
         });
         Ok(())
     }

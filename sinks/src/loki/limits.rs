@@ -43,6 +43,9 @@ pub(super) struct Window {
 }
 
 impl Window {
+    /// Every time.
+    pub(super) const ANY: Self = Self { oldest: 0, newest: u64::MAX };
+
     /// At a time in nanoseconds since the Unix epoch; `any_age` where what is sent is marked as old.
     pub(super) fn new(limits: &LimitsConfig, now: u64, any_age: bool) -> Self {
         let nanos = |period: Period| u64::try_from(period.0.as_nanos()).unwrap_or(u64::MAX);

@@ -2,9 +2,10 @@
 
 use hashbrown::HashMap;
 
-use super::behind::{Oldest, name};
+use super::behind::Oldest;
 use super::labels::Labels;
 use super::names::{NameId, Names, sanitized};
+use super::stream_name::name;
 
 /// A stream.
 #[derive(Debug)]
@@ -75,4 +76,6 @@ pub(super) struct Entry {
     pub(super) len: usize,
     /// Of a backfill, number of the shard.
     pub(super) bucket: Option<u64>,
+    /// Whether it may be too far behind: it is sent with others of its stream only.
+    pub(super) late: bool,
 }

@@ -17,10 +17,13 @@ const ENTRIES: u32 = 2;
 
 /// Requests that hold all entries: streams by their labels, and in each its entries by time. Where one would be larger
 /// than the limit, the rest goes into the next.
+///
+/// What comes late goes into requests of one stream each: of what is too far behind, Loki tells for certain only where it
+/// is in the last stream of a request.
 pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Vec<LokiRequest> {
     let ranks = encoder.streams.ranks();
     let mut entries = std::mem::take(&mut encoder.entries);
-    let order = |entry: &Entry| (entry.bucket, ranks[entry.stream as usize], entry.time);
+    let order = |entry: &Entry| (entry.bucket, entry.late, ranks[entry.stream as usize], entry.time);
     if !entries.is_sorted_by_key(order) {
         entries.sort_by_key(order);
     }
@@ -55,17 +58,25 @@ impl Writer<'_, '_> {
         entry.len + entry.shared.map_or(0, |shared| self.encoder.shared[shared as usize].encoded.len())
     }
 
-    /// How many entries, at least one, a request of `most` bytes holds that are of one bucket.
+    /// How many entries, at least one, a request of `most` bytes holds that may be sent together.
     fn fitting(&self, entries: &[Entry], most: usize) -> usize {
-        let (mut bytes, mut stream) = (0, None);
+        let first = &entries[0];
+        let most_streams = match self.encoder.config.limits.max_streams_per_request as usize {
+            _ if first.late => 1,
+            0 => usize::MAX,
+            most => most,
+        };
+        let (mut bytes, mut stream, mut streams) = (0, None, 0);
         for (i, entry) in entries.iter().enumerate() {
             if stream != Some(entry.stream) {
                 stream = Some(entry.stream);
+                streams += 1;
                 // With the headers of a stream and of its field.
                 bytes += self.encoder.streams.all[entry.stream as usize].labels.len() + 16;
             }
             bytes += len_field_size(ENTRIES, self.size(entry));
-            if i > 0 && (bytes > most || entry.bucket != entries[0].bucket) {
+            let goes_alone = entry.bucket != first.bucket || entry.late != first.late;
+            if i > 0 && (bytes > most || streams > most_streams || goes_alone) {
                 return i;
             }
         }

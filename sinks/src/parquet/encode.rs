@@ -52,7 +52,7 @@ impl Table {
     pub(crate) fn schema(self) -> SchemaRef {
         match self {
             Self::Spans => columns::spans(),
-            Self::Logs => columns::logs(),
+            Self::Logs | Self::Events => columns::logs(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Table {
     pub(crate) fn schema_version(self) -> u32 {
         match self {
             Self::Spans => columns::SPANS_VERSION,
-            Self::Logs => columns::LOGS_VERSION,
+            Self::Logs | Self::Events => columns::LOGS_VERSION,
         }
     }
 
@@ -71,7 +71,7 @@ impl Table {
         static LOGS: LazyLock<SchemaRef> = LazyLock::new(|| with_dictionaries(&columns::logs()));
         match self {
             Self::Spans => SPANS.clone(),
-            Self::Logs => LOGS.clone(),
+            Self::Logs | Self::Events => LOGS.clone(),
         }
     }
 }
@@ -117,7 +117,9 @@ pub(crate) fn encode<E: From<ArrowError>>(
         });
         let columns = match table {
             Table::Spans => batch.fold(SpanColumns::new(count), |columns, item| columns.push(item)).finish(&contexts),
-            Table::Logs => batch.fold(LogColumns::new(count), |columns, item| columns.push(item)).finish(&contexts),
+            Table::Logs | Table::Events => {
+                batch.fold(LogColumns::new(count), |columns, item| columns.push(item)).finish(&contexts)
+            }
         };
         write(&RecordBatch::try_new(table.batch_schema(), columns?)?)?;
     }

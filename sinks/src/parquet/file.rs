@@ -167,7 +167,7 @@ fn nested(properties: WriterPropertiesBuilder, path: &ColumnPath) -> WriterPrope
 fn sorting(table: Table, schema: &SchemaDescriptor) -> Option<Vec<SortingColumn>> {
     let time = match table {
         Table::Spans => "start_time",
-        Table::Logs => "time",
+        Table::Logs | Table::Events => "time",
     };
     let index = schema.columns().iter().position(|column| column.path().string() == time)?;
     Some(vec![SortingColumn { column_idx: index as i32, descending: false, nulls_first: false }])

@@ -107,14 +107,14 @@ pub(crate) fn scan(
     let value = record.value.as_ref().ok_or(Malformed::Tombstone)?;
     let checked = match table {
         Table::Spans => validate::traces(value)?,
-        Table::Logs => validate::logs(value)?,
+        Table::Logs | Table::Events => validate::logs(value)?,
     };
     let bytes = match (checked.canonical, table) {
         // A small value may be a slice of much that was read with it and would stay with it, uncounted.
         (true, _) if value.len() < SHARE_FROM => Bytes::copy_from_slice(value),
         (true, _) => value.clone(),
         (false, Table::Spans) => canonical::traces(value)?,
-        (false, Table::Logs) => canonical::logs(value)?,
+        (false, Table::Logs | Table::Events) => canonical::logs(value)?,
     };
     let header = |name| record.headers.get(name).and_then(|value| std::str::from_utf8(value).ok());
     let tenant = header(HEADER_TENANT).unwrap_or_default().as_bytes().into();
@@ -129,7 +129,7 @@ pub(crate) fn scan(
     };
     match table {
         Table::Spans => scanner.spans(),
-        Table::Logs => scanner.logs(),
+        Table::Logs | Table::Events => scanner.logs(),
     }
     let Scanner { groups, places, .. } = scanner;
     if places.len() > MAX_PLACES {

@@ -20,6 +20,7 @@ use super::NAME;
 use super::clock::Clock;
 use super::config::ParquetConfig;
 use super::error::ParquetError;
+use super::table::Table;
 use super::transport::{self, Store};
 use super::writer::Shared;
 
@@ -146,7 +147,7 @@ impl ParquetSink {
 }
 
 async fn consumer(bus: &dyn Bus, config: &ParquetConfig, topics: &Topics) -> Result<Box<dyn Consumer>, BusError> {
-    let names = [topics.spans().into(), topics.logs().into()];
+    let names = Table::ALL.map(|table| table.topic(topics).into());
     let group = ConsumerConfig::new(config.group.as_str(), names);
     // What one poll may bring has to fit into the budget several times.
     let fetch_bytes = group.fetch_bytes.min(config.in_flight.as_usize() / 8);
@@ -169,7 +170,7 @@ impl Component for ParquetSink {
     }
 
     fn subscriptions(&self) -> Vec<Subscription> {
-        let topics = [self.topics.spans(), self.topics.logs()].map(Arc::from).into();
+        let topics = Table::ALL.map(|table| table.topic(&self.topics).into()).into();
         vec![Subscription { group: self.config.group.as_str().into(), topics }]
     }
 

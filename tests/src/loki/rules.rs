@@ -1,7 +1,7 @@
 //! What is valid: Loki's limits, by its names and defaults.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use super::push::PushEntry;
 
@@ -147,12 +147,14 @@ impl Limits {
         let refuse = |reason, words| Err(Refusal::invalid(reason, words));
         let (time, oldest) = (entry.time, now.saturating_sub(self.max_age));
         if !any_age && time < oldest {
+            let (time, oldest) = (seconds(time), seconds(oldest));
             let words = format!(
                 "entry for stream '{text}' has timestamp too old: {time}, oldest acceptable timestamp is: {oldest}"
             );
             return refuse("greater_than_max_sample_age", words);
         }
         if time > now.saturating_add(self.max_future) {
+            let time = seconds(time);
             return refuse("too_far_in_future", format!("entry for stream '{text}' has timestamp too new: {time}"));
         }
         let (length, limit) = (entry.line.len(), self.max_line_size);
@@ -174,17 +176,26 @@ impl Limits {
         }
         let (size, limit) = (metadata_bytes(entry), self.max_structured_metadata_size);
         if size > limit {
-            let words =
-                format!("stream '{text}' has structured metadata too large: '{size}' bytes, limit: '{limit}' bytes");
+            let words = format!(
+                "stream '{text}' has structured metadata too large: '{size}' bytes, limit: '{limit}' bytes. Please see `limits_config.max_structured_metadata_size` or contact your Loki administrator to increase it"
+            );
             return refuse("structured_metadata_too_large", words);
         }
         let (count, limit) = (entry.metadata.len(), self.max_structured_metadata_entries);
         if count > limit {
-            let words = format!("stream '{text}' has too many structured metadata labels: '{count}', limit: '{limit}'");
+            let words = format!(
+                "stream '{text}' has too many structured metadata labels: '{count}', limit: '{limit}'. Please see `limits_config.max_structured_metadata_entries_count` or contact your Loki administrator to increase it"
+            );
             return refuse("structured_metadata_too_many", words);
         }
         Ok(())
     }
+}
+
+/// A time in nanoseconds since the Unix epoch as Loki says it.
+pub(super) fn seconds(nanos: i64) -> String {
+    let since_epoch = Duration::from_nanos(u64::try_from(nanos).unwrap_or_default());
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
 }
 
 /// Bytes of an entry's structured metadata.

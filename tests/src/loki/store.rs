@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::Instant;
 
-use super::Options;
 use super::push::{Push, PushEntry, PushStream};
-use super::rules::{Bucket, Limits, Refusal, metadata_bytes, normalized};
+use super::rules::{Bucket, Limits, Refusal, metadata_bytes, normalized, seconds};
+use super::{Options, Refuses};
 
 /// Labels that Loki itself gives to the streams of a backfill.
 const RESERVED: &str = "__backfill";
@@ -94,6 +94,8 @@ struct Held {
 
 /// Names and values.
 type Pairs = Vec<(String, String)>;
+/// What is wrong about entries, and with how many.
+type Refusals = Vec<(Refusal, usize)>;
 /// Tenant, shard and labels.
 type Key = (String, String, Pairs);
 
@@ -131,6 +133,11 @@ impl Store {
         for entry in valid.iter_mut().flat_map(|(_, entries)| entries) {
             entry.metadata = normalized(&entry.metadata)?;
         }
+        if let Some(refuses) = options.refuses {
+            valid
+                .iter_mut()
+                .for_each(|(labels, entries)| entries.retain(|entry| wanted(refuses, labels, entry, &mut refusals)));
+        }
         let entries = || valid.iter().flat_map(|(_, entries)| entries);
         let bytes: usize = entries().map(|entry| entry.line.len() + metadata_bytes(entry)).sum();
         if let Some(rate) = options.rate {
@@ -144,13 +151,20 @@ impl Store {
             }
         }
         let ids = entries().map(|entry| id(&entry.metadata, entry.time)).collect();
+        let mut of_last = None;
         for (labels, entries) in valid {
-            self.append(options, sent, labels, entries, &mut refusals);
+            let mut of_stream = Vec::new();
+            self.append(options, sent, labels, entries, &mut of_stream);
+            of_stream.iter().for_each(|refusal: &Refusal| self.note(refusal, 1));
+            // As in Loki, whose ingesters forget what they refused of one stream when they come to the next.
+            of_last = of_stream.into_iter().max_by_key(|refusal| refusal.status);
         }
-        for refusal in &refusals {
-            *self.refused.entry(refusal.reason).or_default() += 1;
-        }
-        told(&refusals).map(|()| ids)
+        refusals.iter().for_each(|(refusal, entries)| self.note(refusal, *entries));
+        of_last.map_or_else(|| told(refusals), Err).map(|()| ids)
+    }
+
+    fn note(&mut self, refusal: &Refusal, entries: usize) {
+        *self.refused.entry(refusal.reason).or_default() += entries as u64;
     }
 
     /// The client that sent these knows that they are stored.
@@ -185,11 +199,6 @@ impl Store {
         let (count, mut behind) = (entries.len(), Vec::new());
         for entry in entries {
             let entry = StoredEntry { time: entry.time, line: entry.line, metadata: entry.metadata };
-            if options.refuses.is_some_and(|refuses| refuses(&entry)) {
-                let words = format!("entry for stream '{text}' is not wanted: {}", entry.id());
-                refusals.push(Refusal::invalid("not_wanted", words));
-                continue;
-            }
             let id = entry.id();
             match held.add(limits, entry) {
                 Added::New => {
@@ -252,12 +261,23 @@ impl Held {
     }
 }
 
+/// Whether an entry is none that this server refuses for a reason of its own.
+fn wanted(refuses: Refuses, labels: &Pairs, entry: &PushEntry, refusals: &mut Refusals) -> bool {
+    let stored = StoredEntry { time: entry.time, line: entry.line.clone(), metadata: entry.metadata.clone() };
+    if !refuses(&stored) {
+        return true;
+    }
+    let words = format!("entry for stream '{}' is not wanted: {}", text(labels), stored.id());
+    refusals.push((Refusal::invalid("not_wanted", words), 1));
+    false
+}
+
 /// The valid entries of a stream, unless it has none.
 fn validated(
     limits: &Limits,
     sent: &Sent<'_>,
     stream: PushStream,
-    refusals: &mut Vec<Refusal>,
+    refusals: &mut Refusals,
 ) -> Option<(Pairs, Vec<PushEntry>)> {
     let count = stream.entries.len();
     let labels = stream
@@ -273,7 +293,7 @@ fn validated(
     let (labels, text) = match checked {
         Ok(checked) => checked,
         Err(refusal) => {
-            refusals.extend(std::iter::repeat_n(refusal, count));
+            refusals.push((refusal, count));
             return None;
         }
     };
@@ -282,7 +302,7 @@ fn validated(
     entries.retain(|entry| {
         let checked = limits.check_entry(entry, &text, now, !sent.shard.is_empty());
         let valid = checked.is_ok();
-        refusals.extend(checked.err());
+        refusals.extend(checked.err().map(|refusal| (refusal, 1)));
         valid
     });
     (!entries.is_empty()).then_some((labels, entries))
@@ -291,13 +311,9 @@ fn validated(
 /// What Loki says of a stream's entries, so many in all, that are too far behind: times in whole seconds, and the stream
 /// with the label that Loki adds to it.
 fn too_far_behind(behind: &[(i64, i64)], count: usize, tenant: &str, stream: &str) -> String {
-    let text = |nanos: i64| {
-        let since_epoch = Duration::from_nanos(u64::try_from(nanos).unwrap_or_default());
-        humantime::format_rfc3339_seconds(UNIX_EPOCH + since_epoch).to_string()
-    };
     let mut words = String::new();
     for (time, oldest) in behind.iter().take(TOLD) {
-        let (time, oldest) = (text(*time), text(*oldest));
+        let (time, oldest) = (seconds(*time), seconds(*oldest));
         let _ = writeln!(
             words,
             "entry with timestamp {time} ignored, reason: 'entry too far behind, entry timestamp is: {time}, oldest \
@@ -316,17 +332,16 @@ fn text(labels: &[(String, String)]) -> String {
     format!("{{{}}}", pairs.join(", "))
 }
 
-/// The answer to several refusals: limits before what is invalid.
-fn told(refusals: &[Refusal]) -> Result<(), Refusal> {
-    let Some(first) = refusals.iter().max_by_key(|refusal| refusal.status) else { return Ok(()) };
-    if first.reason == TOO_FAR_BEHIND {
-        // Only one stream is told of.
-        return Err(first.clone());
+/// The answer to what is wrong with entries and streams: the same words once, with their number.
+fn told(refusals: Refusals) -> Result<(), Refusal> {
+    let (mut count_by_words, mut first) = (BTreeMap::<String, usize>::new(), None);
+    for (refusal, _) in refusals {
+        *count_by_words.entry(refusal.words.clone()).or_default() += 1;
+        first.get_or_insert(refusal);
     }
-    let mut words = String::new();
-    for refusal in refusals.iter().filter(|refusal| refusal.status == first.status).take(TOLD) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(words, "{}", refusal.words);
-    }
-    Err(Refusal { words: words.trim_end().to_owned(), ..first.clone() })
+    let Some(first) = first else { return Ok(()) };
+    let is_one = count_by_words.values().sum::<usize>() == 1;
+    let like = |(words, count): (String, usize)| if is_one { words } else { format!("{count} errors like: {words}") };
+    let words: Vec<String> = count_by_words.into_iter().map(like).collect();
+    Err(Refusal { words: words.join("; "), ..first })
 }

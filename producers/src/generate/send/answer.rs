@@ -28,7 +28,7 @@ impl Answer {
                 .ok()
                 .and_then(|response| response.partial_success)
                 .map_or_else(Default::default, |partial| (partial.rejected_spans, partial.error_message)),
-            Signal::Logs => ExportLogsServiceResponse::decode(body)
+            Signal::Logs | Signal::Events => ExportLogsServiceResponse::decode(body)
                 .ok()
                 .and_then(|response| response.partial_success)
                 .map_or_else(Default::default, |partial| (partial.rejected_log_records, partial.error_message)),

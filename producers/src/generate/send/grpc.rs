@@ -33,7 +33,7 @@ impl Client {
     pub(super) async fn export(&self, signal: Signal, body: Bytes) -> Answer {
         let path = PathAndQuery::from_static(match signal {
             Signal::Spans => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+            Signal::Logs | Signal::Events => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
         });
         let mut grpc = Grpc::new(self.channel.clone());
         if let Err(error) = grpc.ready().await {

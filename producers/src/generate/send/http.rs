@@ -44,7 +44,7 @@ impl Client {
     async fn attempt(&self, signal: Signal, body: Bytes) -> Result<Answer, String> {
         let path = match signal {
             Signal::Spans => "/v1/traces",
-            Signal::Logs => "/v1/logs",
+            Signal::Logs | Signal::Events => "/v1/logs",
         };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{HealthTable, State};
 use crate::component::{Component as _, ComponentError, Context};
 use crate::config::Period;
-use crate::delivery::{Answer, Backend, Batch, Delivery, DeliveryConfig, Encoded, Input, Kind, Order, Refused};
+use crate::delivery::{Answer, Backend, Batch, Delivery, DeliveryConfig, Encoded, Input, Kind, Named, Order, Refused};
 use crate::metrics::{ComponentLabels, Metrics};
 
 pub(super) const NAME: &str = "sinks.fake";
@@ -243,15 +243,33 @@ impl Backend for Fake {
             std::future::pending::<()>().await;
         }
         let answer = (self.answer)(&request.sent.1, attempt);
-        if answer == Answer::Stored {
+        let except: Option<&[Named]> = match &answer {
+            Answer::Stored => Some(&[]),
+            Answer::StoredExcept { items, .. } => Some(items),
+            _ => None,
+        };
+        if let Some(except) = except {
             let mut seen = lock();
-            seen.stored.push(request.sent.clone());
+            let (tenant, mut numbers) = request.sent.clone();
+            numbers.retain(|number| except.iter().all(|item| item.id != number.to_le_bytes()));
+            seen.stored.push((tenant, numbers));
             seen.keys.push(request.keys.clone());
             seen.replays.push(request.replay);
         }
         // Others get their turn between an answer and its consequences.
         tokio::task::yield_now().await;
         answer
+    }
+
+    fn locate(&self, batch: &Batch, items: &[Named]) -> Option<Vec<Refused>> {
+        let find = |item: &Named| {
+            let number = u64::from_le_bytes(item.id.as_slice().try_into().ok()?);
+            let holds = |record: &Received| record.value.as_ref().is_some_and(|value| numbers(value).contains(&number));
+            let record = batch.records.iter().position(holds)?;
+            let value = Some(request(number..number + 1, 0));
+            Some(Refused { record, value, items: 1, reason: item.reason, error: item.error.to_string() })
+        };
+        items.iter().map(find).collect()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Each limit with a case of its own, and what is refused for its time.
 
-use afflux_runtime::config::ByteSize;
+use std::time::Duration;
+
+use afflux_runtime::config::{ByteSize, Period};
 
 use super::*;
 use crate::loki::config::{LabelConfig, LabelsConfig};
@@ -119,7 +121,9 @@ fn what_is_too_old_or_in_the_future_is_refused_and_just_that() {
     let old = record(vec![block(&[], vec![log(NOW - 30 * day, "ancient")])]);
     let encoded = encoded(&LokiConfig::default(), &batch(vec![mixed, old.clone()]));
     let sent: Vec<_> = read(&encoded.requests).into_iter().map(|read| read.line).collect();
-    assert_eq!(sent, ["now", "last", "first"]);
+    assert_eq!(sent, ["now", "first", "last"], "what is late goes alone");
+    let entries: Vec<_> = encoded.requests.iter().map(|request| request.entries).collect();
+    assert_eq!(entries, [2, 1]);
     let refused: Vec<_> = encoded.refused.iter().map(|r| (r.record, r.reason, r.items)).collect();
     assert_eq!(
         refused,
@@ -146,6 +150,24 @@ fn a_replay_sends_what_is_old_in_shards_of_one_bucket_each() {
     let off = encoded(&with(|config| config.backfill.enabled = false), &replay);
     assert_eq!(off.refused.iter().map(|refused| refused.items).sum::<u64>(), 4);
     assert!(encoded(&LokiConfig::default(), &old).requests.iter().all(|request| request.shard.is_none()));
+}
+
+#[test]
+fn what_is_late_goes_in_requests_of_one_stream_and_as_many_streams_in_others_as_are_wanted() {
+    let minute = 60 * SECOND;
+    let logs = || vec![log(NOW - 29 * minute, "soon"), log(NOW - 31 * minute, "late"), log(NOW - 32 * minute, "later")];
+    let blocks = ["a", "b", "c"].map(|app| block(&[("service.name", app)], logs()));
+    let batch = batch(vec![record(blocks.into())]);
+    let parts = |config: &LokiConfig| {
+        let requests = encoded(config, &batch).requests;
+        let part = |request: &LokiRequest| (push(request).streams.len(), request.entries);
+        requests.iter().map(part).collect::<Vec<_>>()
+    };
+    assert_eq!(parts(&LokiConfig::default()), [(3, 3), (1, 2), (1, 2), (1, 2)]);
+    let two = with(|config| config.limits.max_streams_per_request = 2);
+    assert_eq!(parts(&two), [(2, 2), (1, 1), (1, 2), (1, 2), (1, 2)]);
+    let wide = with(|config| config.limits.order_window = Period(Duration::from_secs(2 * 3600)));
+    assert_eq!(parts(&wide), [(3, 9)]);
 }
 
 #[test]

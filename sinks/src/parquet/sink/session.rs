@@ -53,7 +53,8 @@ pub(super) struct Session {
     consumer: Box<dyn Consumer>,
     outage: Outage,
     shared: Arc<Shared>,
-    spans_topic: String,
+    /// By topic.
+    tables: [(Arc<str>, Table); Table::ALL.len()],
     health: Health,
     shutdown: CancellationToken,
     partitions: BTreeMap<PartitionId, Handle>,
@@ -93,12 +94,13 @@ enum WriterState {
 
 impl Session {
     pub(super) fn new(consumer: Box<dyn Consumer>, shared: Arc<Shared>, topics: &Topics, context: &Context) -> Self {
-        let read = vec![topics.spans().into(), topics.logs().into()];
+        let tables = Table::ALL.map(|table| (Arc::from(table.topic(topics)), table));
+        let read = tables.iter().map(|(topic, _)| Arc::clone(topic)).collect();
         Self {
             consumer,
             outage: Outage::new(context.bus.clone(), &shared.config.group, read),
             shared,
-            spans_topic: topics.spans(),
+            tables,
             health: context.health.clone(),
             shutdown: context.shutdown.clone(),
             partitions: BTreeMap::new(),
@@ -212,7 +214,8 @@ impl Session {
     fn assign(&mut self, assignment: &Assignment) {
         let Assignment { partition, generation, .. } = assignment;
         self.forget(partition);
-        let table = if *partition.topic == *self.spans_topic { Table::Spans } else { Table::Logs };
+        let Some((_, table)) = self.tables[..].iter().find(|(topic, _)| *topic == partition.topic) else { return };
+        let table = *table;
         let line = Line {
             partition: partition.clone(),
             generation: *generation,
@@ -262,10 +265,10 @@ impl Session {
         let before = Plan { pause, relieve: None, short: self.short };
         let decided = plan(&loads, &before, self.shared.config.in_flight.as_usize());
         self.short = decided.short;
-        let mut in_flight = [(Table::Spans, 0), (Table::Logs, 0)];
+        let mut in_flight = [0; Table::ALL.len()];
         for (i, (partition, handle)) in self.partitions.iter_mut().enumerate() {
-            let table = usize::from(*partition.topic != *self.spans_topic);
-            in_flight[table].1 += loads[i].total();
+            let of_table = self.tables.iter().position(|(topic, _)| *topic == partition.topic);
+            in_flight[of_table.unwrap_or_default()] += loads[i].total();
             if decided.relieve == Some(i) {
                 let _ = handle.inbox.send(Command::Relieve);
             }
@@ -280,8 +283,8 @@ impl Session {
                 }
             }
         }
-        for (table, bytes) in in_flight {
-            let labels = Shared::labels(table);
+        for ((_, table), bytes) in self.tables.iter().zip(in_flight) {
+            let labels = Shared::labels(*table);
             self.shared.metrics.in_flight_bytes.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         Ok(())

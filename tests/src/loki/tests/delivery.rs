@@ -103,19 +103,29 @@ impl World {
 
 /// Log records of so many nanoseconds before the present, each one nanosecond behind the last.
 fn request_before(lines: &[&str], before: u64) -> Bytes {
-    let text = |text: &str| Some(AnyValue { value: Some(any_value::Value::StringValue(text.into())) });
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    let log = |(i, line): (usize, &&str)| LogRecord {
-        time_unix_nano: now.as_nanos() as u64 - before + i as u64,
-        body: text(line),
-        ..LogRecord::default()
+    let logs = lines.iter().enumerate().map(|(i, line)| log(i as i64 - before as i64, line)).collect();
+    request_of([("cart", logs)])
+}
+
+fn text(text: &str) -> Option<AnyValue> {
+    Some(AnyValue { value: Some(any_value::Value::StringValue(text.into())) })
+}
+
+/// A log record of so many nanoseconds after the present.
+fn log(after: i64, line: &str) -> LogRecord {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
+    LogRecord { time_unix_nano: now.saturating_add_signed(after), body: text(line), ..LogRecord::default() }
+}
+
+/// The log records of each service.
+fn request_of(services: impl IntoIterator<Item = (&'static str, Vec<LogRecord>)>) -> Bytes {
+    let block = |(name, log_records)| {
+        let service = KeyValue { key: "service.name".into(), value: text(name), ..KeyValue::default() };
+        let resource = Some(Resource { attributes: vec![service], ..Resource::default() });
+        let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
+        ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }
     };
-    let log_records = lines.iter().enumerate().map(log).collect();
-    let service = KeyValue { key: "service.name".into(), value: text("cart"), ..KeyValue::default() };
-    let resource = Some(Resource { attributes: vec![service], ..Resource::default() });
-    let scope_logs = vec![ScopeLogs { log_records, ..ScopeLogs::default() }];
-    let resource_logs = vec![ResourceLogs { resource, scope_logs, ..ResourceLogs::default() }];
-    ExportLogsServiceRequest { resource_logs }.encode_to_vec().into()
+    ExportLogsServiceRequest { resource_logs: services.into_iter().map(block).collect() }.encode_to_vec().into()
 }
 
 fn lines_of(value: &[u8]) -> Vec<String> {
@@ -144,10 +154,88 @@ async fn just_what_loki_refuses_becomes_a_dead_letter_and_the_rest_is_there_once
     assert_eq!(stored.len(), taken.len(), "each once");
     assert_eq!(stored.iter().map(String::as_str).collect::<BTreeSet<_>>(), taken.into_iter().collect());
     assert_eq!(world.dead_letters().await, refused);
-    assert!(loki.deduplicated() > 0, "what was sent again with the halves was known");
+    assert_eq!(
+        (loki.deduplicated(), loki.count("line_too_long")),
+        (0, loki.arrivals().len()),
+        "nothing was sent twice"
+    );
+    assert!(loki.arrivals().len() <= 2, "one request for each record");
     let labels = loki.streams("fake").remove(0).labels;
     let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(labels, ["app=cart", "cluster=eu-1", "level=unknown", "source=otlp"]);
+}
+
+/// Everything that Loki refuses one by one, in one request of two streams, with a block too small to know anything again.
+#[tokio::test]
+async fn whatever_loki_refuses_of_a_request_the_rest_is_sent_once() {
+    const DAY: u64 = 86_400_000_000_000;
+    let limits =
+        Limits { max_line_size: 20, max_structured_metadata_size: 40, head_block_bytes: 1, ..Limits::default() };
+    let loki = Loki::start(Options { limits, ..Options::default() }).await.unwrap();
+    let mut world = World::new(&loki).await;
+    world.config.limits.max_age = Period(Duration::ZERO);
+    world.config.limits.max_future = Period(Duration::ZERO);
+    world.config.delivery.retry.max = Period(Duration::from_millis(5));
+    let long =
+        ["too long a line for this Loki", "too long a line for this Loki", "another line that is longer than that"];
+    let mut logs = Vec::new();
+    for (i, line) in long.into_iter().chain(["a", "b", "c", "a", "b"]).enumerate() {
+        logs.push(log(i as i64, line));
+    }
+    logs.push(log(-(8 * DAY as i64), "old"));
+    logs.push(log(-(8 * DAY as i64) + 1, "old, too"));
+    logs.push(log(DAY as i64, "new"));
+    let wide = KeyValue { key: "wide".into(), value: text(&"w".repeat(40)), ..KeyValue::default() };
+    logs.push(LogRecord { attributes: vec![wide], ..log(20, "wide") });
+    let items = 2 * logs.len();
+    world.publish_value(request_of([("a", logs.clone()), ("b", logs)]), items, &[]).await;
+    world.deliver().await;
+    let mut stored = all(&loki, "fake");
+    stored.sort();
+    assert_eq!(stored.concat(), "aaaabbbbcc");
+    assert_eq!(loki.deduplicated(), 0);
+    let mut dead = world.dead_letters().await;
+    dead.sort();
+    let expected = [long[2], "new", "old", "old, too", long[0], long[0], "wide"];
+    let expected: Vec<&str> = expected.into_iter().flat_map(|line| [line, line]).collect();
+    assert_eq!(dead, expected);
+    let reasons: Vec<_> = loki.refused().into_iter().collect();
+    let each = ["greater_than_max_sample_age", "line_too_long", "structured_metadata_too_large", "too_far_in_future"];
+    assert_eq!(reasons, each.into_iter().zip([4, 6, 2, 2]).collect::<Vec<_>>(), "each was refused once");
+}
+
+/// Loki says nothing of entries that are too far behind in any but the last stream of a request.
+#[tokio::test]
+async fn what_is_too_far_behind_is_not_lost_where_others_are_taken() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let loki = Loki::start(Options::default()).await.unwrap();
+    let world = World::new(&loki).await;
+    world.publish_value(request_of([("a", vec![log(0, "newest")])]), 1, &[]).await;
+    world.deliver().await;
+    let behind = vec![log(-3 * HOUR, "a1"), log(-2 * HOUR, "a2"), log(-HOUR / 2, "a3"), log(1, "a4")];
+    let others = vec![log(-3 * HOUR, "b1"), log(-2 * HOUR, "b2"), log(2, "b3")];
+    world.publish_value(request_of([("a", behind), ("b", others)]), 7, &[]).await;
+    world.deliver().await;
+    let mut stored = all(&loki, "fake");
+    stored.sort();
+    assert_eq!(stored, ["a1", "a2", "a3", "a4", "b1", "b2", "b3", "newest"]);
+    assert_eq!((loki.deduplicated(), world.dead_letters().await.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn with_one_stream_in_a_request_none_is_lost_to_a_limit_of_streams() {
+    let limits = Limits { max_streams: 1, ..Limits::default() };
+    for (most, lost) in [(0, true), (1, false)] {
+        let loki = Loki::start(Options { limits: limits.clone(), ..Options::default() }).await.unwrap();
+        let mut world = World::new(&loki).await;
+        world.publish_value(request_of([("z", vec![log(0, "first")])]), 1, &[]).await;
+        world.deliver().await;
+        world.config.limits.max_streams_per_request = most;
+        world.publish_value(request_of([("a", vec![log(1, "a")]), ("z", vec![log(2, "z")])]), 2, &[]).await;
+        let delivered = tokio::time::timeout(Duration::from_secs(1), world.deliver()).await;
+        assert_eq!(delivered.is_ok(), lost, "with {most} it waits unless it is told that all is stored");
+        assert!(loki.refused().contains_key("stream_limit"));
+    }
 }
 
 #[tokio::test]
