@@ -38,6 +38,8 @@ pub(crate) enum Command {
     },
     /// Feeds one sink again from a time on, while everything else goes on.
     Replay(ReplayArgs),
+    /// Shows Kubernetes events of all clusters, as kubectl does those of one.
+    Events(EventsArgs),
     /// Helps to write a configuration.
     Config {
         #[command(subcommand)]
@@ -206,8 +208,10 @@ pub(crate) struct ReplayArgs {
 }
 
 pub(crate) mod dead_letters;
+mod events;
 
 pub(crate) use dead_letters::DeadLettersCommand;
+pub(crate) use events::EventsArgs;
 
 /// `HOST:PORT` or `http://HOST:PORT` as the base of URLs.
 pub(crate) fn admin_url(address: &str) -> String {

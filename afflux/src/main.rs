@@ -10,6 +10,7 @@ mod components;
 mod config;
 mod config_command;
 mod dead_letters;
+mod events;
 mod generate;
 mod output;
 mod process;
@@ -52,6 +53,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Topics(args) => topics::topics(args).await,
         Command::DeadLetters { command } => dead_letters::dead_letters(command).await,
         Command::Replay(args) => replay::replay(args).await,
+        Command::Events(args) => events::events(args).await,
         Command::Config { command } => config_command::config(&command),
     }
 }

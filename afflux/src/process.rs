@@ -8,6 +8,7 @@ use afflux_runtime::admin::{AdminServer, Health, HealthTable, Monitor, State};
 use afflux_runtime::config::redacted;
 use afflux_runtime::dead_letter::DeadLetters;
 use afflux_runtime::delivery::Replays;
+use afflux_runtime::kubernetes_events::Events;
 use afflux_runtime::{Backoff, Component, Metrics, Process, Role, logging, signals, supervise};
 use tokio_util::sync::CancellationToken;
 
@@ -70,6 +71,7 @@ pub(crate) async fn launch(
         desk.set_dead_letters(DeadLetters::new(Arc::clone(&bus), &config.topic_names()));
         let own = config.clone();
         desk.set_replays(Replays::new(Arc::clone(&bus), move |sink| components::replay(&own, sink)));
+        desk.set_events(Events::new(Arc::clone(&bus), &config.topic_names()));
         let shutdown_timeout = config.shutdown_timeout.0;
         Ok(supervise(Process { bus, metrics, health, shutdown_timeout }, pipeline, stop.clone()).await?)
     };

@@ -2,6 +2,7 @@
 //! publishes with [`Health::publish`], such as `/cardinality`; and `/metrics/NAME` of what is shown with [`Health::expose`].
 
 mod dead_letters;
+mod events;
 mod exposition;
 mod health;
 mod replay;

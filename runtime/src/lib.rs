@@ -9,6 +9,7 @@ pub mod config;
 pub mod dead_letter;
 pub mod delivery;
 pub mod followed;
+pub mod kubernetes_events;
 pub mod lag;
 pub mod logging;
 mod metered;

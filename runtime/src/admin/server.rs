@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 
 use super::exposition::{self, TextFormat};
 use super::status::Monitor;
-use super::{dead_letters, replay};
+use super::{dead_letters, events, replay};
 
 /// What `/metrics` is.
 const OPENMETRICS: &str = TextFormat::OpenMetrics.content_type();
@@ -64,6 +64,7 @@ impl AdminServer {
             .route("/{report}", get(report))
             .merge(dead_letters::routes())
             .merge(replay::routes())
+            .merge(events::routes())
             .merge(exposition::routes())
             .with_state(Arc::clone(&monitor));
         tokio::select! {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::health::HealthTable;
 use crate::dead_letter::DeadLetters;
 use crate::delivery::Replays;
+use crate::kubernetes_events::Events;
 use crate::metrics::{Metrics, Sample};
 
 /// Time between two samples of the counters.
@@ -85,14 +86,15 @@ pub struct Monitor {
     history: Mutex<VecDeque<(Instant, Vec<Sample>)>>,
     pub(super) dead_letters: OnceLock<DeadLetters>,
     pub(super) replays: OnceLock<Replays>,
+    pub(super) events: OnceLock<Events>,
 }
 
 impl Monitor {
     /// A monitor of a process that starts now. `config` must be free of secrets.
     pub fn new(version: &'static str, config: Value, health: HealthTable, metrics: Arc<Metrics>) -> Self {
         let history = Mutex::default();
-        let (dead_letters, replays) = (OnceLock::new(), OnceLock::new());
-        Self { version, started: Instant::now(), config, health, metrics, history, dead_letters, replays }
+        let (dead_letters, replays, events) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { version, started: Instant::now(), config, health, metrics, history, dead_letters, replays, events }
     }
 
     /// Lets the admin port show, replay and drop the dead letters of the process's bus. The first ones stay.
@@ -103,6 +105,11 @@ impl Monitor {
     /// Lets the admin port feed sinks of the process again. The first ones stay.
     pub fn set_replays(&self, replays: Replays) {
         let _ = self.replays.set(replays);
+    }
+
+    /// Lets the admin port show the Kubernetes events on the process's bus. The first ones stay.
+    pub fn set_events(&self, events: Events) {
+        let _ = self.events.set(events);
     }
 
     /// Samples the counters every second, until dropped. Without it, rates are averages since the start.
