@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 
 use crate::cli::{DEFAULT_DATA_DIR, UpArgs, reachable};
 use crate::components::Selection;
-use crate::config::{self, BusKind, Config};
+use crate::config::{self, BusKind, Config, SinksConfig};
 use crate::output::{self, Misuse};
 use crate::process::{launch, start_logging};
 
@@ -131,8 +131,7 @@ fn banner(config: &Config, data_dir: &Path) -> String {
 /// Sinks that are on, and where they write to.
 fn outputs(config: &Config) -> Vec<(&'static str, String)> {
     let SinksConfig { parquet, loki, tempo, prometheus, scrape } = &config.sinks;
-    let files =
-        parquet.on().map(|to| format!("{} (new files every {} or {})", to.url, to.flush.age, to.flush.bytes));
+    let files = parquet.on().map(|to| format!("{} (new files every {} or {})", to.url, to.flush.age, to.flush.bytes));
     let loki = loki.on().and_then(|to| to.address()).map(str::to_owned);
     let tempo = tempo.on().map(|to| to.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
     let prometheus = prometheus.on().filter(|to| to.is_on()).map(|to| to.url.clone());
