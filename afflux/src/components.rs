@@ -8,6 +8,7 @@ use afflux_processors::{ProcessorStage, default_transactional_id};
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
 use afflux_producers::kafka::KafkaSources;
+use afflux_producers::kubernetes::{self, KubernetesSource};
 use afflux_producers::otlp::OtlpReceiver;
 use afflux_runtime::delivery::{Backend, Delivery, Replay};
 use afflux_runtime::{Component, Role};
@@ -44,6 +45,7 @@ pub(crate) const COMPONENTS: &[Entry] = &[
     Entry { name: "producers.otlp", role: Role::Producers, build: otlp, replay: None },
     Entry { name: "producers.generate", role: Role::Producers, build: generate, replay: None },
     Entry { name: "producers.kafka", role: Role::Producers, build: kafka, replay: None },
+    Entry { name: kubernetes::NAME, role: Role::Producers, build: kubernetes, replay: None },
     Entry { name: "processors", role: Role::Processors, build: processors, replay: None },
     Entry { name: "processors.accumulate", role: Role::Processors, build: accumulate, replay: None },
     Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet, replay: None },
@@ -92,6 +94,16 @@ fn kafka(config: &Config) -> Built {
         return Ok(None);
     }
     Ok(Some(Box::new(KafkaSources::new(sources, config.topic_names())?)))
+}
+
+/// A cluster without a name of its own has that of the process.
+fn kubernetes(config: &Config) -> Built {
+    let Some(kubernetes) = config.producers.kubernetes.on() else { return Ok(None) };
+    let mut kubernetes = kubernetes.clone();
+    if kubernetes.cluster.is_empty() {
+        kubernetes.cluster.clone_from(&config.cluster);
+    }
+    Ok(Some(Box::new(KubernetesSource::new(kubernetes, config.topic_names())?)))
 }
 
 fn processors(config: &Config) -> Built {
@@ -247,6 +259,7 @@ mod tests {
     fn the_table_names_components_as_they_name_themselves() {
         let mut config = Config::default();
         config.producers.generate = afflux_runtime::config::Section::default();
+        config.producers.kubernetes = afflux_runtime::config::Section::default();
         let SinksConfig { loki, tempo, prometheus, scrape, .. } = &mut config.sinks;
         *loki = serde_json::from_str(r#"{"url": "http://a:3100"}"#).expect("valid");
         *prometheus = serde_json::from_str(r#"{"url": "http://a:9090"}"#).expect("valid");
@@ -269,7 +282,7 @@ mod tests {
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus, sinks.scrape";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, producers.kubernetes, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus, sinks.scrape";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
 use afflux_producers::generate::GenerateConfig;
+use afflux_producers::kubernetes::config::KubernetesConfig;
 use afflux_producers::otlp::OtlpConfig;
 use afflux_runtime::admin::AdminConfig;
 use afflux_runtime::config::{ByteSize, Loader, Period, Section};
@@ -137,6 +138,8 @@ pub(crate) struct ProducersConfig {
     pub(crate) otlp: Section<OtlpConfig>,
     /// Sends the telemetry of a plausible shop of services to `producers.otlp` of this process. `true` starts it.
     pub(crate) generate: Section<GenerateConfig>,
+    /// Reads the events of a Kubernetes cluster, and the objects that `processors.enrich` joins with. `true` starts it.
+    pub(crate) kubernetes: Section<KubernetesConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -172,7 +175,7 @@ impl Default for Config {
 
 impl Default for ProducersConfig {
     fn default() -> Self {
-        Self { otlp: Section::default(), generate: Section::Off }
+        Self { otlp: Section::default(), generate: Section::Off, kubernetes: Section::Off }
     }
 }
 

@@ -2,4 +2,5 @@
 
 pub mod generate;
 pub mod kafka;
+pub mod kubernetes;
 pub mod otlp;

@@ -104,7 +104,7 @@ pub struct PartitionLabels {
     pub partition: u32,
 }
 
-/// Labels of another Kafka cluster that is read.
+/// Labels of another Kafka cluster, or of a Kubernetes cluster, that is read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SourceLabels {
     /// The component that reads.
@@ -199,10 +199,13 @@ metrics! {
     copied_records: Family<SourceLabels, Counter> = "copied_records",
     /// Bytes of those records: keys, values and headers.
     copied_bytes: Family<SourceLabels, Counter> = "copied_bytes",
-    /// Whether another Kafka cluster answers: 1, or 0.
+    /// Whether a source answers, another Kafka cluster or a Kubernetes API server: 1, or 0.
     source_up: Family<SourceLabels, Gauge> = "source_up",
     /// Records of another Kafka cluster not yet copied.
     source_lag_records: Family<SourceLabels, Gauge> = "source_lag_records",
+    /// Lists and watches of a Kubernetes API server by how they ended (`listed`, `closed`, `empty`, `silent`, `expired`,
+    /// `failed`), gaps that were published (`gap`), and resource versions that are no numbers (`uncomparable`).
+    cluster_watches: Family<OutcomeLabels, Counter> = "cluster_watches",
     /// Age of records, by their own time, when a backend acknowledged them.
     delivery_age_seconds: Family<ComponentLabels, Ages> = "delivery_age_seconds",
     /// Freshness: the age of the newest record that a backend has acknowledged.

@@ -7,6 +7,7 @@ pub mod derived;
 pub mod faults;
 pub mod forward_proxy;
 pub mod kafka;
+pub mod kubernetes;
 pub mod load;
 pub mod loki;
 pub mod mirror_maker;

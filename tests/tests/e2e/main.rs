@@ -11,6 +11,7 @@ mod kafka_pipeline;
 mod kafka_security;
 mod kafka_topics;
 mod kill;
+mod kubernetes;
 mod loki;
 mod multi_cluster;
 mod prometheus;
