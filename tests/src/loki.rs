@@ -57,6 +57,8 @@ struct State {
     options: Options,
     access: Mutex<Access>,
     faults: Mutex<Faults>,
+    /// Value of the label `app` of streams whose ingestion is blocked.
+    blocked: Mutex<Option<String>>,
     store: Mutex<Store>,
     arrivals: Mutex<Vec<Arrival>>,
 }
@@ -74,6 +76,7 @@ impl Loki {
             options,
             access: Mutex::default(),
             faults: Mutex::default(),
+            blocked: Mutex::default(),
             store: Mutex::default(),
             arrivals: Mutex::default(),
         });
@@ -89,6 +92,11 @@ impl Loki {
     /// Lets in whom that says, from now on.
     pub fn admit(&self, access: Access) {
         *lock(&self.state.access) = access;
+    }
+
+    /// Blocks the ingestion of streams with that label `app`, as a policy does, from now on.
+    pub fn block(&self, app: Option<&str>) {
+        *lock(&self.state.blocked) = app.map(str::to_owned);
     }
 
     /// The next so many requests meet a fault.

@@ -36,21 +36,27 @@ fn sql(filter: &EventFilter) -> String {
         "cluster".to_owned(),
         "body".to_owned(),
         own("event.start_time", "start"),
-        own("namespace.name", "namespace"),
+        "coalesce(attributes['k8s.namespace.name'], namespace, '') AS namespace".to_owned(),
         own("event.type", "type"),
         own("event.reason", "reason"),
         own("event.category", "category"),
         own("event.uid", "uid"),
-        "coalesce(CAST(attributes['k8s.event.count'] AS BIGINT), 1) AS count".to_owned(),
+        "greatest(coalesce(TRY_CAST(attributes['k8s.event.count'] AS BIGINT), 1), 0) AS count".to_owned(),
         text("resource_attributes", "k8s.object.kind", "kind"),
         text("resource_attributes", "k8s.object.name", "object"),
     ];
     let since = filter.since_ms.max(0).unsigned_abs();
     let since = humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + std::time::Duration::from_millis(since));
-    let of_cluster = filter.cluster.as_ref().map(|name| format!(" AND cluster = '{}'", name.replace('\'', "''")));
-    format!(
-        "SELECT {} FROM events WHERE time >= TIMESTAMP '{since}'{} AND event_name IN ('k8s.event', 'k8s.event.gap') ORDER BY time",
-        columns.join(", "),
-        of_cluster.unwrap_or_default(),
-    )
+    let mut wanted =
+        vec![format!("time >= TIMESTAMP '{since}'"), "event_name IN ('k8s.event', 'k8s.event.gap')".to_owned()];
+    let is = |column: &str, name: &Option<String>| Some(format!("{column} = '{}'", name.as_ref()?.replace('\'', "''")));
+    wanted.extend(is("cluster", &filter.cluster));
+    // A gap is about everything in its cluster.
+    let of_event = [
+        is("coalesce(attributes['k8s.namespace.name'], namespace)", &filter.namespace),
+        is("resource_attributes['k8s.object.name']", &filter.pod),
+        filter.warnings.then(|| "attributes['k8s.event.type'] = 'Warning'".to_owned()),
+    ];
+    wanted.extend(of_event.into_iter().flatten().map(|wanted| format!("(event_name = 'k8s.event.gap' OR {wanted})")));
+    format!("SELECT {} FROM events WHERE {} ORDER BY time", columns.join(", "), wanted.join(" AND "))
 }

@@ -216,13 +216,12 @@ pub enum Answer {
         /// The backend's words.
         error: String,
     },
-    /// All of it is stored except these items. They are refused for good or, with `again`, encoded anew, since the sink has
-    /// learned in which form the backend takes them.
+    /// All of it is stored except these items.
     StoredExcept {
-        /// Which ones; at least one.
-        items: Vec<Named>,
-        /// Whether they may be taken in another form.
-        again: bool,
+        /// Refused for good; with the others at least one.
+        refused: Vec<Named>,
+        /// To be encoded and sent once more.
+        again: Vec<Named>,
     },
     /// The backend has it already.
     Known {

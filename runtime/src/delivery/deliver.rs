@@ -93,7 +93,7 @@ impl<B: Backend> Deliverer<B> {
 
     /// Attempts until the backend has said what becomes of each request.
     async fn hand_over(&self, batch: &Batch, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Next {
-        let (mut refused, mut to_encode) = (Vec::new(), Vec::new());
+        let (mut given_up, mut to_encode) = (Vec::new(), Vec::new());
         for request in &encoded.requests {
             let mut pace = Backoff::new(self.config.retry.initial.0, self.config.retry.max.0);
             let mut blocked = Backoff::new(self.config.retry.initial.0, BLOCKED);
@@ -103,14 +103,14 @@ impl<B: Backend> Deliverer<B> {
                         trouble.stored();
                         break;
                     }
-                    Answer::StoredExcept { items, again } => match self.backend.locate(batch, &items) {
-                        Some(located) => {
-                            if again { &mut to_encode } else { &mut refused }.extend(located);
-                            trouble.stored();
-                            break;
-                        }
-                        None => return not_found(&items),
-                    },
+                    Answer::StoredExcept { refused, again } => {
+                        let located = [&refused, &again].map(|items| self.backend.locate(batch, items));
+                        let [Some(for_good), Some(once_more)] = located else { return not_found(&refused) };
+                        given_up.extend(for_good);
+                        to_encode.extend(once_more);
+                        trouble.stored();
+                        break;
+                    }
                     Answer::Known { reason } => {
                         self.pass_over(reason, 1);
                         break;
@@ -138,7 +138,7 @@ impl<B: Backend> Deliverer<B> {
             }
             trouble.over();
         }
-        Next::Done { refused, again: to_encode }
+        Next::Done { refused: given_up, again: to_encode }
     }
 
     fn pass_over(&self, reason: &'static str, items: u64) {

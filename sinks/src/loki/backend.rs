@@ -10,8 +10,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use super::behind::Behind;
 use super::config::{LokiConfig, Protocol, is_tenant};
 use super::error::LokiError;
+use super::limits::Window;
 use super::policy::Policy;
 use super::request::LokiRequest;
+use super::sent::NotStored;
 use super::{NAME, answer, encode, otlp, sent};
 use crate::http::{ANSWER_BYTES, Endpoint, HttpClient, TENANT};
 
@@ -20,6 +22,9 @@ const OTLP_PATH: &str = "/otlp/v1/logs";
 const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
 /// Makes streams of their own for what is older than Loki takes otherwise.
 const SHARD: HeaderName = HeaderName::from_static("x-loki-backfill-shard");
+
+/// How long a request that was made when nothing in it was late stays as it is, nanoseconds.
+const SLACK: u64 = 10_000_000_000;
 
 /// The time in nanoseconds since the Unix epoch.
 type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -71,25 +76,28 @@ impl Loki {
         self.config.tenant.as_deref().filter(|tenant| !tenant.is_empty()).or(of_records)
     }
 
-    /// Which entries a refusal is about, where Loki says so and has stored all others.
+    /// Which entries a refusal is about, where Loki says so.
     ///
     /// What is too far behind its stream can be sent as a backfill, once it is known from when on.
     fn refused(&self, request: &LokiRequest, (reason, error): (&'static str, String), words: &[u8]) -> Answer {
         let words = String::from_utf8_lossy(words);
-        let is_whole = words.len() < ANSWER_BYTES && self.config.protocol == Protocol::Native;
-        let items = is_whole.then(|| sent::named(request, &words)).flatten();
-        if let Some(items) = items {
-            return Answer::StoredExcept { items, again: false };
+        if self.config.protocol != Protocol::Native || words.len() >= ANSWER_BYTES {
+            return Answer::Refused { reason, error };
         }
-        let is_behind = reason == answer::TOO_FAR_BEHIND && is_whole;
-        let learned = is_behind.then(|| self.behind.learn(request.tenant.as_ref(), &words)).flatten();
-        let Some((oldest, is_news)) = learned else { return Answer::Refused { reason, error } };
-        let again = self.config.backfill.enabled && request.shard.is_none();
-        match sent::too_far_behind(request, &words, oldest, &error) {
-            Some(items) => Answer::StoredExcept { items, again },
-            None if again && is_news => Answer::Otherwise { reason, error },
-            None => Answer::Refused { reason, error },
+        if let Some(NotStored { refused, unsure: again }) = sent::not_stored(request, &words) {
+            return Answer::StoredExcept { refused, again };
         }
+        let may = reason == answer::TOO_FAR_BEHIND && self.config.backfill.enabled && request.shard.is_none();
+        if may && self.behind.learn(request.tenant.as_ref(), sent::only_stream(request), &words) {
+            return Answer::Otherwise { reason, error };
+        }
+        Answer::Refused { reason, error }
+    }
+
+    /// Whether by now a request has to be another one: what has become late meanwhile may be too far behind.
+    fn is_outdated(&self, request: &LokiRequest) -> bool {
+        let late_before = Window::late_before(&self.config, (self.clock)().saturating_sub(SLACK));
+        request.oldest.is_some_and(|oldest| oldest < late_before)
     }
 
     fn headers(&self, request: &LokiRequest) -> HeaderMap {
@@ -145,6 +153,12 @@ impl Backend for Loki {
     }
 
     async fn attempt(&self, request: &LokiRequest, _: u32) -> Answer {
+        if self.is_outdated(request) {
+            return Answer::Otherwise {
+                reason: "late",
+                error: "entries have become too old to be sent with others".into(),
+            };
+        }
         match self.client.post(self.headers(request), request.body.clone()).await {
             Ok(reply) => match answer::answer(&reply) {
                 Answer::Refused { reason, error } => self.refused(request, (reason, error), &reply.body),

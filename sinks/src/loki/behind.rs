@@ -26,18 +26,18 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// Takes note of a refusal: from when on Loki takes the stream's entries, and whether that is news. `None` where it does
-    /// not say that.
-    pub(super) fn learn(&self, tenant: Option<&Arc<str>>, words: &str) -> Option<(u64, bool)> {
-        let (stream, oldest) = read(words)?;
+    /// Takes note of a refusal; whether it says anything new. `stream` is the only one of the request, if there is just one:
+    /// Loki may have written its labels in another way.
+    pub(super) fn learn(&self, tenant: Option<&Arc<str>>, stream: Option<Box<str>>, words: &str) -> bool {
+        let Some((named, oldest)) = read(words) else { return false };
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
         if of.values().map(HashMap::len).sum::<usize>() >= MAX_STREAMS {
             of.clear();
         }
-        let known = of.entry(tenant.cloned()).or_default().entry(stream).or_default();
+        let known = of.entry(tenant.cloned()).or_default().entry(stream.unwrap_or(named)).or_default();
         let news = oldest > *known;
         *known = oldest.max(*known);
-        Some((*known, news))
+        news
     }
 
     /// What is known of a tenant's streams, by [`name`].
@@ -47,13 +47,13 @@ impl Behind {
     }
 }
 
-/// The stream and the time that a refusal names.
+/// The stream and the time that a refusal names. The stream comes last, and its labels may hold anything.
 fn read(words: &str) -> Option<(Box<str>, u64)> {
-    let (_, behind) = words.rsplit_once(OLDEST)?;
-    let time = humantime::parse_rfc3339(behind.split(['\'', ',']).next()?.trim()).ok()?;
+    let (before, stream) = words.split_once(STREAM)?;
+    let (_, oldest) = before.rsplit_once(OLDEST)?;
+    let time = humantime::parse_rfc3339(oldest.split(['\'', ',']).next()?.trim()).ok()?;
     // Loki says whole seconds, and means a time within the one that it names.
     let oldest = time.duration_since(UNIX_EPOCH).ok()? + Duration::from_secs(1);
-    let (_, stream) = words.rsplit_once(STREAM)?;
     Some((name(stream)?, u64::try_from(oldest.as_nanos()).ok()?))
 }
 
@@ -79,11 +79,12 @@ mod tests {
     fn a_refusal_names_stream_and_time() {
         let behind = Behind::default();
         let theirs = LABELS.replace("namespace", r#"service_name="a, b", namespace"#);
-        let learned = behind.learn(None, &words(&theirs, "1970-01-01T01:00:00Z"));
-        assert_eq!(learned, Some((3601 * SECOND, true)));
+        assert!(behind.learn(None, None, &words(&theirs, "1970-01-01T01:00:00Z")));
         let known = behind.of(None);
         assert_eq!(known.get(&name(LABELS).unwrap()), Some(&(3601 * SECOND)));
         assert_eq!(behind.of(Some(&"another".into())), Oldest::new());
+        assert!(behind.learn(None, Some("mine".into()), &words(LABELS, "1970-01-01T01:00:00Z")));
+        assert_eq!(behind.of(None).get("mine"), Some(&(3601 * SECOND)));
     }
 
     #[test]
@@ -92,10 +93,18 @@ mod tests {
         for (oldest, news) in
             [("1970-01-01T01:00:00Z", true), ("1970-01-01T01:00:00Z", false), ("1970-01-01T00:59:59Z", false)]
         {
-            assert_eq!(behind.learn(None, &words(LABELS, oldest)), Some((3601 * SECOND, news)), "{oldest}");
+            assert_eq!(behind.learn(None, None, &words(LABELS, oldest)), news, "{oldest}");
         }
-        assert_eq!(behind.learn(None, &words(LABELS, "1970-01-01T01:00:01Z")), Some((3602 * SECOND, true)));
+        assert!(behind.learn(None, None, &words(LABELS, "1970-01-01T01:00:01Z")));
         assert_eq!(behind.of(None).into_values().collect::<Vec<_>>(), [3602 * SECOND]);
+    }
+
+    #[test]
+    fn labels_that_read_like_words_are_labels() {
+        let behind = Behind::default();
+        let odd = r#"{app="oldest acceptable timestamp is: 2099-01-01T00:00:00Z' for stream: {}"}"#;
+        assert!(behind.learn(None, None, &words(odd, "1970-01-01T01:00:00Z")));
+        assert_eq!(behind.of(None).into_iter().collect::<Vec<_>>(), [(name(odd).unwrap(), 3601 * SECOND)]);
     }
 
     #[test]
@@ -103,7 +112,7 @@ mod tests {
         let behind = Behind::default();
         let cut = words(LABELS, "1970-01-01T01:00:00Z");
         for words in ["entry out of order", &cut[..cut.len() - 3], &words(LABELS, "soon"), ""] {
-            assert_eq!(behind.learn(None, words), None, "{words}");
+            assert!(!behind.learn(None, None, words), "{words}");
         }
     }
 }

@@ -145,7 +145,7 @@ impl<'a> Encoder<'a> {
             config,
             window: Window::new(&config.limits, now, backfills),
             old_before,
-            late_before: now.saturating_sub(nanos(config.limits.order_window) / 2),
+            late_before: Window::late_before(config, now),
             bucket: nanos(config.backfill.bucket).max(1),
             names: Names::new(policy),
             resources: Vec::new(),

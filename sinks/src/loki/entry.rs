@@ -61,7 +61,9 @@ impl<'a> Encoder<'a> {
         self.changes.label_cut += u64::from(member.cut);
         self.changes.label_moved += u64::from(member.too_many);
         let oldest = self.streams.all[member.stream as usize].oldest;
-        let is_old = time < oldest.max(self.old_before).unwrap_or_default();
+        let is_late = time < self.late_before;
+        let is_old =
+            (is_late && self.config.backfill.enabled) || time < oldest.max(self.old_before).unwrap_or_default();
         self.entries.push(Entry {
             stream: member.stream,
             shared,
@@ -69,7 +71,7 @@ impl<'a> Encoder<'a> {
             start,
             len: self.buffer.len() - start,
             bucket: is_old.then(|| time / self.bucket),
-            late: !is_old && time < self.late_before,
+            late: is_late && !is_old,
         });
         Ok(())
     }

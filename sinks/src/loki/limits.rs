@@ -1,11 +1,14 @@
 //! What is done to what Loki would refuse.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use afflux_runtime::config::Period;
 
-use super::config::LimitsConfig;
+use super::config::{LimitsConfig, LokiConfig};
 
+/// How far in the future Loki takes entries by default.
+const LOKIS_FUTURE: Duration = Duration::from_secs(600);
 /// What a line that was cut ends in, with room for its number, at most.
 pub(super) const MARK_BYTES: usize = 48;
 
@@ -55,6 +58,15 @@ impl Window {
         Self { oldest, newest: newest.min(last) }
     }
 
+    /// The time before which entries may be too far behind the newest of their stream, at a time in nanoseconds since the Unix
+    /// epoch: those that Loki takes may lie so far in the future.
+    pub(super) fn late_before(config: &LokiConfig, now: u64) -> u64 {
+        let LimitsConfig { order_window, max_future, .. } = &config.limits;
+        let ahead = if max_future.0.is_zero() { LOKIS_FUTURE } else { max_future.0 };
+        let window = order_window.0.saturating_sub(ahead).max(order_window.0 / 2);
+        now.saturating_sub(u64::try_from(window.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// Why Loki would refuse an entry of that time.
     #[inline]
     pub(super) fn refuses(&self, time: u64) -> Option<Untimely> {
@@ -93,8 +105,6 @@ impl Untimely {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

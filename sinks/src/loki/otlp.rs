@@ -72,7 +72,7 @@ fn request(parts: &[(Bytes, u64)], tenant: Option<Arc<str>>, shard: Option<Strin
         [(one, _)] => one.clone(),
         parts => afflux_schemas::otlp::concat(parts.iter().map(|(part, _)| &part[..])),
     };
-    (entries > 0).then_some(LokiRequest { body, tenant, shard, entries })
+    (entries > 0).then_some(LokiRequest { body, tenant, shard, entries, oldest: None })
 }
 
 /// Positions of log records by the bucket of those that are old.

@@ -15,6 +15,8 @@ pub struct LokiRequest {
     pub shard: Option<String>,
     /// Entries in it.
     pub entries: u64,
+    /// Time of the oldest of them, nanoseconds since the Unix epoch, where none of them was late when it was made.
+    pub oldest: Option<u64>,
 }
 
 /// The shard of a time, given the bucket that it lies in: the bucket's beginning in seconds since the Unix epoch.

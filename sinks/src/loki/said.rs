@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     const STREAM: &str = r#"{app="a; 2 errors", service_name="unknown_service"}"#;
-    const NAME: &str = r#"app="a; 2 errors","#;
+    const NAME: &str = "app=a; 2 errors\0";
 
     fn one(words: &str) -> Option<(Mark, &'static str)> {
         let said = read(words)?;

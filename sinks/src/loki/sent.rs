@@ -7,7 +7,6 @@ use afflux_runtime::delivery::{Batch, Encoded, Kind, Named, Refused};
 use afflux_schemas::wire::{Field, Fields, LEN, Reader, key};
 use hashbrown::HashMap;
 
-use super::answer::TOO_FAR_BEHIND;
 use super::config::LokiConfig;
 use super::encode::Encoder;
 use super::input::inputs;
@@ -19,11 +18,10 @@ use super::said::{self, Mark};
 use super::stream_name::name;
 use crate::buffers;
 
-/// What Loki says last of a stream whose entries are too far behind, before their number and the number of all.
-const IGNORED: &str = "total ignored: ";
-const OUT_OF: &str = " out of ";
 /// Structured metadata whose bytes Loki does not count.
 const NOT_COUNTED: &[u8] = b"detected_level";
+/// Why entries are sent again of which Loki says nothing.
+const UNSURE: &str = "unsure";
 const NANOS: u64 = 1_000_000_000;
 
 /// A stream as it was sent.
@@ -32,6 +30,8 @@ struct Stream<'r> {
     labels: &'r [u8],
     name: Box<str>,
     entries: Vec<Entry<'r>>,
+    /// Whether Loki says anything of its entries, and so has looked at them.
+    is_told_of: bool,
 }
 
 /// What can be said about an entry.
@@ -48,48 +48,54 @@ struct Entry<'r> {
     named: bool,
 }
 
-/// The entries that were not stored, of a request that was answered with 400; `None` where that is not certain.
+/// What becomes of the entries of a request that was answered with 400; all others are stored.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct NotStored {
+    pub(super) refused: Vec<Named>,
+    /// Those of whose streams nothing is said. Where a policy blocks them, Loki leaves that out for what is wrong with others;
+    /// so they are sent again, most often while Loki knows them.
+    pub(super) unsure: Vec<Named>,
+}
+
+/// What was not stored; `None` where Loki's words do not say.
 ///
-/// Loki answers so once all others are stored, where it has checked each by itself.
-pub(super) fn named(request: &LokiRequest, answer: &str) -> Option<Vec<Named>> {
+/// Loki answers with them once it has stored all that is valid, where it has checked each entry by itself.
+pub(super) fn not_stored(request: &LokiRequest, answer: &str) -> Option<NotStored> {
     let said = said::read(answer)?;
     let plain = snap::raw::Decoder::new().decompress_vec(&request.body).ok()?;
     let mut streams = streams(&plain)?;
-    let mut all = Vec::new();
-    for said in said {
+    let mut not_stored = NotStored::default();
+    for said in &said {
         let mut of_name = streams.iter_mut().filter(|stream| stream.name == said.stream);
         let (Some(stream), None) = (of_name.next(), of_name.next()) else { return None };
-        let (before, error) = (all.len(), Arc::<str>::from(said.words));
+        stream.is_told_of = true;
+        let (before, error) = (not_stored.refused.len(), Arc::<str>::from(said.words));
         for entry in stream.entries.iter_mut().filter(|entry| !entry.named && entry.has(said.mark)) {
             entry.named = true;
-            all.push(Named { id: id(stream.labels, entry.raw), reason: said.reason, error: Arc::clone(&error) });
+            let id = id(stream.labels, entry.raw);
+            not_stored.refused.push(Named { id, reason: said.reason, error: Arc::clone(&error) });
         }
-        let count = all.len() - before;
+        let count = not_stored.refused.len() - before;
         if count == 0 || (said.mark != Mark::All && count != said.count) {
             return None;
         }
     }
-    Some(all)
+    let error: Arc<str> = "sent with others that were refused".into();
+    for stream in streams.iter().filter(|stream| !stream.is_told_of) {
+        let unsure =
+            |entry: &Entry<'_>| Named { id: id(stream.labels, entry.raw), reason: UNSURE, error: Arc::clone(&error) };
+        not_stored.unsure.extend(stream.entries.iter().map(unsure));
+    }
+    Some(not_stored)
 }
 
-/// The same where Loki says that some are too far behind: of a request of one stream the first ones, all of them before a
-/// time in nanoseconds since the Unix epoch.
-pub(super) fn too_far_behind(request: &LokiRequest, answer: &str, before: u64, error: &str) -> Option<Vec<Named>> {
-    let (_, counts) = answer.rsplit_once(IGNORED)?;
-    let (count, rest) = counts.split_once(OUT_OF)?;
-    let (count, of) = (count.parse().ok()?, rest.split_once(' ')?.0.parse::<usize>().ok()?);
+/// The stream of a request that holds one only.
+pub(super) fn only_stream(request: &LokiRequest) -> Option<Box<str>> {
     let plain = snap::raw::Decoder::new().decompress_vec(&request.body).ok()?;
-    let streams = streams(&plain)?;
-    let [stream] = &streams[..] else { return None };
-    let ignored = stream.entries.get(..count)?;
-    let is_certain = count > 0 && of == stream.entries.len() && ignored.iter().all(|entry| entry.time < before);
-    let error: Arc<str> = error.into();
-    let named = |entry: &Entry<'_>| Named {
-        id: id(stream.labels, entry.raw),
-        reason: TOO_FAR_BEHIND,
-        error: Arc::clone(&error),
-    };
-    is_certain.then(|| ignored.iter().map(named).collect())
+    match <[Stream<'_>; 1]>::try_from(streams(&plain)?) {
+        Ok([stream]) => Some(stream.name),
+        Err(_) => None,
+    }
 }
 
 /// Where entries that were named are in their batch; `None` where one is not found.
@@ -148,7 +154,7 @@ fn streams(request: &[u8]) -> Option<Vec<Stream<'_>>> {
     let stream = |message| {
         let labels: &[u8] = children(message, 1).next()?;
         let name = name(std::str::from_utf8(labels).ok()?)?;
-        Some(Stream { labels, name, entries: children(message, 2).map(Entry::read).collect() })
+        Some(Stream { labels, name, entries: children(message, 2).map(Entry::read).collect(), is_told_of: false })
     };
     children(request, 1).map(stream).collect()
 }

@@ -18,8 +18,8 @@ const ENTRIES: u32 = 2;
 /// Requests that hold all entries: streams by their labels, and in each its entries by time. Where one would be larger
 /// than the limit, the rest goes into the next.
 ///
-/// What comes late goes into requests of one stream each: of what is too far behind, Loki tells for certain only where it
-/// is in the last stream of a request.
+/// What comes late and cannot be a backfill goes into requests of one stream each: of what is too far behind, Loki tells for
+/// certain only where it is in the last stream of a request.
 pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Vec<LokiRequest> {
     let ranks = encoder.streams.ranks();
     let mut entries = std::mem::take(&mut encoder.entries);
@@ -38,6 +38,7 @@ pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Ve
             tenant: tenant.clone(),
             shard: first.bucket.map(|number| shard(number, encoder.bucket)),
             entries: now.len() as u64,
+            oldest: now.iter().filter(|entry| entry.bucket.is_none() && !entry.late).map(|entry| entry.time).min(),
         });
         rest = later;
     }

@@ -117,7 +117,8 @@ fn work(state: &State, headers: &HeaderMap, body: &[u8], is_otlp: bool) -> Resul
     }
     let push = decode(headers, body, is_otlp, limit).map_err(|words| Refusal::new(400, "unreadable", words))?;
     let now = state.options.now.unwrap_or_else(present);
-    lock(&state.store).push(&state.options, &Sent { tenant, shard, now }, push)
+    let blocked = lock(&state.blocked).clone();
+    lock(&state.store).push(&state.options, &Sent { tenant, shard, now, blocked: blocked.as_deref() }, push)
 }
 
 fn present() -> u64 {

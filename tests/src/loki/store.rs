@@ -117,6 +117,14 @@ pub(super) struct Sent<'r> {
     pub(super) shard: &'r str,
     /// Nanoseconds since the Unix epoch.
     pub(super) now: u64,
+    /// Value of the label `app` of streams that are blocked.
+    pub(super) blocked: Option<&'r str>,
+}
+
+impl Sent<'_> {
+    fn blocks(&self, labels: &Pairs) -> bool {
+        self.blocked.is_some_and(|app| labels.iter().any(|(name, value)| name == "app" && value == app))
+    }
 }
 
 impl Store {
@@ -128,8 +136,11 @@ impl Store {
             return Err(Refusal::new(422, "missing_streams", words));
         }
         let mut refusals = Vec::new();
+        let (count, mut streams) = (push.streams.len(), push.streams);
+        streams.retain(|stream| !stream.labels.as_ref().is_ok_and(|labels| sent.blocks(labels)));
+        let is_blocked = streams.len() < count;
         let mut valid: Vec<_> =
-            push.streams.into_iter().filter_map(|stream| validated(limits, sent, stream, &mut refusals)).collect();
+            streams.into_iter().filter_map(|stream| validated(limits, sent, stream, &mut refusals)).collect();
         for entry in valid.iter_mut().flat_map(|(_, entries)| entries) {
             entry.metadata = normalized(&entry.metadata)?;
         }
@@ -160,7 +171,12 @@ impl Store {
             of_last = of_stream.into_iter().max_by_key(|refusal| refusal.status);
         }
         refusals.iter().for_each(|(refusal, entries)| self.note(refusal, *entries));
-        of_last.map_or_else(|| told(refusals), Err).map(|()| ids)
+        of_last.map_or_else(|| told(refusals), Err)?;
+        if is_blocked {
+            // Only where nothing else is wrong.
+            return Err(Refusal::new(260, "ingestion_blocked", "ingestion blocked for user 'fake' (policy: 'p')"));
+        }
+        Ok(ids)
     }
 
     fn note(&mut self, refusal: &Refusal, entries: usize) {
@@ -284,11 +300,18 @@ fn validated(
         .labels
         .map_err(|error| Refusal::invalid("invalid_labels", format!("error parsing labels with error: {error}")));
     let checked = labels.and_then(|labels| {
-        let text = text(&labels);
         if labels.iter().any(|(name, _)| name.starts_with(RESERVED)) {
-            return Err(Refusal::invalid("invalid_labels", format!("stream '{text}' has a reserved label")));
+            let words = format!("stream '{}' has a reserved label", text(&labels));
+            return Err(Refusal::invalid("invalid_labels", words));
         }
-        limits.check_labels(&labels, &text).map(|()| (labels, text))
+        let mut checked = labels.clone();
+        if !sent.shard.is_empty() {
+            let added = [("__backfill__", "true"), ("__backfill_shard__", sent.shard)];
+            checked.extend(added.map(|(name, value)| (name.to_owned(), value.to_owned())));
+            checked.sort();
+        }
+        let text = text(&checked);
+        limits.check_labels(&checked, &text).map(|()| (labels, text))
     });
     let (labels, text) = match checked {
         Ok(checked) => checked,

@@ -5,6 +5,7 @@ mod faults;
 mod kills;
 mod leaders;
 mod objects;
+mod pipeline;
 mod records;
 
 use std::path::PathBuf;

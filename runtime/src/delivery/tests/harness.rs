@@ -243,9 +243,9 @@ impl Backend for Fake {
             std::future::pending::<()>().await;
         }
         let answer = (self.answer)(&request.sent.1, attempt);
-        let except: Option<&[Named]> = match &answer {
-            Answer::Stored => Some(&[]),
-            Answer::StoredExcept { items, .. } => Some(items),
+        let except: Option<Vec<Named>> = match &answer {
+            Answer::Stored => Some(Vec::new()),
+            Answer::StoredExcept { refused, again } => Some([&refused[..], &again[..]].concat()),
             _ => None,
         };
         if let Some(except) = except {

@@ -8,7 +8,11 @@ use super::*;
 fn except(numbers: &[u64], among: &[u64], again: bool) -> Answer {
     let named = |number: &u64| Named { id: number.to_le_bytes().into(), reason: "bad", error: "these are bad".into() };
     let items: Vec<Named> = among.iter().filter(|number| numbers.contains(number)).map(named).collect();
-    if items.is_empty() { Answer::Stored } else { Answer::StoredExcept { items, again } }
+    match (items.is_empty(), again) {
+        (true, _) => Answer::Stored,
+        (false, true) => Answer::StoredExcept { refused: Vec::new(), again: items },
+        (false, false) => Answer::StoredExcept { refused: items, again: Vec::new() },
+    }
 }
 
 async fn until_settled_of(world: &World, backend: Fake, items: u64) -> (Vec<u64>, usize) {

@@ -122,8 +122,8 @@ fn what_is_too_old_or_in_the_future_is_refused_and_just_that() {
     let encoded = encoded(&LokiConfig::default(), &batch(vec![mixed, old.clone()]));
     let sent: Vec<_> = read(&encoded.requests).into_iter().map(|read| read.line).collect();
     assert_eq!(sent, ["now", "first", "last"], "what is late goes alone");
-    let entries: Vec<_> = encoded.requests.iter().map(|request| request.entries).collect();
-    assert_eq!(entries, [2, 1]);
+    let entries: Vec<_> = encoded.requests.iter().map(|request| (request.entries, request.shard.is_some())).collect();
+    assert_eq!(entries, [(2, false), (1, true)]);
     let refused: Vec<_> = encoded.refused.iter().map(|r| (r.record, r.reason, r.items)).collect();
     assert_eq!(
         refused,
@@ -153,21 +153,50 @@ fn a_replay_sends_what_is_old_in_shards_of_one_bucket_each() {
 }
 
 #[test]
-fn what_is_late_goes_in_requests_of_one_stream_and_as_many_streams_in_others_as_are_wanted() {
+fn what_is_late_is_a_backfill_or_goes_in_requests_of_one_stream() {
     let minute = 60 * SECOND;
-    let logs = || vec![log(NOW - 29 * minute, "soon"), log(NOW - 31 * minute, "late"), log(NOW - 32 * minute, "later")];
+    let logs = || vec![log(NOW - 49 * minute, "soon"), log(NOW - 51 * minute, "late"), log(NOW - 52 * minute, "later")];
     let blocks = ["a", "b", "c"].map(|app| block(&[("service.name", app)], logs()));
     let batch = batch(vec![record(blocks.into())]);
     let parts = |config: &LokiConfig| {
         let requests = encoded(config, &batch).requests;
-        let part = |request: &LokiRequest| (push(request).streams.len(), request.entries);
+        let part = |request: &LokiRequest| (push(request).streams.len(), request.entries, request.shard.is_some());
         requests.iter().map(part).collect::<Vec<_>>()
     };
-    assert_eq!(parts(&LokiConfig::default()), [(3, 3), (1, 2), (1, 2), (1, 2)]);
+    assert_eq!(parts(&LokiConfig::default()), [(3, 3, false), (3, 6, true)]);
     let two = with(|config| config.limits.max_streams_per_request = 2);
-    assert_eq!(parts(&two), [(2, 2), (1, 1), (1, 2), (1, 2), (1, 2)]);
+    assert_eq!(parts(&two), [(2, 2, false), (1, 1, false), (2, 4, true), (1, 2, true)]);
+    let off = with(|config| config.backfill.enabled = false);
+    assert_eq!(parts(&off), [(3, 3, false), (1, 2, false), (1, 2, false), (1, 2, false)]);
     let wide = with(|config| config.limits.order_window = Period(Duration::from_secs(2 * 3600)));
-    assert_eq!(parts(&wide), [(3, 9)]);
+    assert_eq!(parts(&wide), [(3, 9, false)]);
+    // The newest entry may lie that far ahead.
+    let ahead = with(|config| config.limits.max_future = Period(Duration::from_secs(20 * 60)));
+    assert_eq!(parts(&ahead), [(3, 9, true)]);
+}
+
+/// Loki may have been away for long since a request was made.
+#[tokio::test]
+async fn a_request_whose_entries_have_become_late_is_made_anew() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use afflux_runtime::delivery::{Answer, Backend as _};
+
+    let now = Arc::new(AtomicU64::new(NOW));
+    let clock = Arc::clone(&now);
+    let config = with(|config| config.url = Some("http://127.0.0.1:1".into()));
+    let loki = crate::loki::Loki::new(&config, Vec::new()).unwrap().with_clock(move || clock.load(Ordering::Relaxed));
+    let logs = batch(vec![record(vec![block(&[("service.name", "a")], vec![log(NOW, "x")])])]);
+    let request = loki.encode(&logs).requests.remove(0);
+    for (minutes, outdated) in [(0, false), (49, false), (51, true)] {
+        now.store(NOW + minutes * 60 * SECOND, Ordering::Relaxed);
+        let answer = loki.attempt(&request, 1).await;
+        assert_eq!(matches!(answer, Answer::Otherwise { .. }), outdated, "{answer:?} after {minutes} minutes");
+    }
+    let again = loki.encode(&logs).requests.remove(0);
+    assert!(again.shard.is_some());
+    assert!(matches!(loki.attempt(&again, 0).await, Answer::Later { .. }), "nobody is there");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn kind(answer: &Answer) -> (&'static str, &'static str) {
         Answer::Known { reason } => ("known", reason),
         Answer::Later { reason, .. } => ("later", reason),
         Answer::Refused { reason, .. } => ("refused", reason),
-        Answer::StoredExcept { items, .. } => ("stored_except", items[0].reason),
+        Answer::StoredExcept { .. } => ("stored_except", ""),
         Answer::Otherwise { reason, .. } => ("otherwise", reason),
         Answer::Blocked { reason, .. } => ("blocked", reason),
     }

@@ -173,6 +173,7 @@ async fn whatever_loki_refuses_of_a_request_the_rest_is_sent_once() {
         Limits { max_line_size: 20, max_structured_metadata_size: 40, head_block_bytes: 1, ..Limits::default() };
     let loki = Loki::start(Options { limits, ..Options::default() }).await.unwrap();
     let mut world = World::new(&loki).await;
+    world.config.backfill.enabled = false;
     world.config.limits.max_age = Period(Duration::ZERO);
     world.config.limits.max_future = Period(Duration::ZERO);
     world.config.delivery.retry.max = Period(Duration::from_millis(5));
@@ -222,6 +223,48 @@ async fn what_is_too_far_behind_is_not_lost_where_others_are_taken() {
     assert_eq!((loki.deduplicated(), world.dead_letters().await.len()), (0, 0));
 }
 
+/// Without backfills each stream is asked for alone, and what is too far behind becomes dead letters.
+#[tokio::test]
+async fn without_backfills_what_is_too_far_behind_is_a_dead_letter_and_not_lost() {
+    const HOUR: i64 = 3_600_000_000_000;
+    let loki = Loki::start(Options::default()).await.unwrap();
+    let mut world = World::new(&loki).await;
+    world.config.backfill.enabled = false;
+    world.publish_value(request_of([("a", vec![log(0, "newest")])]), 1, &[]).await;
+    world.deliver().await;
+    let behind = vec![log(-3 * HOUR, "a1"), log(-HOUR / 2, "a2")];
+    let others = vec![log(-3 * HOUR, "b1"), log(2, "b2")];
+    world.publish_value(request_of([("a", behind), ("b", others)]), 4, &[]).await;
+    world.deliver().await;
+    let mut stored = all(&loki, "fake");
+    stored.sort();
+    assert_eq!(stored, ["a2", "b2", "newest"]);
+    assert_eq!(world.dead_letters().await, ["a1", "b1"]);
+}
+
+/// Where Loki blocks some streams of a request, it says so only if nothing is wrong with the others.
+#[tokio::test]
+async fn streams_that_are_blocked_wait_whatever_is_wrong_with_others() {
+    let limits = Limits { max_line_size: 10, ..Limits::default() };
+    let loki = Loki::start(Options { limits, ..Options::default() }).await.unwrap();
+    let world = World::new(&loki).await;
+    let bad = vec![log(0, "b1"), log(1, "too long a line")];
+    loki.block(Some("a"));
+    world.publish_value(request_of([("a", vec![log(0, "a1"), log(1, "a2")]), ("b", bad)]), 4, &[]).await;
+    let unblocked = async {
+        while loki.count("ingestion_blocked") < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(all(&loki, "fake"), ["b1"]);
+        loki.block(None);
+    };
+    tokio::join!(world.deliver(), unblocked);
+    let mut stored = all(&loki, "fake");
+    stored.sort();
+    assert_eq!(stored, ["a1", "a2", "b1"]);
+    assert_eq!(world.dead_letters().await, ["too long a line"]);
+}
+
 #[tokio::test]
 async fn with_one_stream_in_a_request_none_is_lost_to_a_limit_of_streams() {
     let limits = Limits { max_streams: 1, ..Limits::default() };
@@ -265,15 +308,17 @@ async fn through_faults_nothing_is_lost_or_doubled() {
 
 #[tokio::test]
 async fn what_is_too_far_behind_is_sent_as_old_and_nothing_else_is() {
-    const HOUR: u64 = 3_600_000_000_000;
-    let loki = Loki::start(Options::default()).await.unwrap();
+    const MINUTE: u64 = 60_000_000_000;
+    // Less than the sink takes it for.
+    let limits = Limits { order_window: 10 * MINUTE as i64, ..Limits::default() };
+    let loki = Loki::start(Options { limits, ..Options::default() }).await.unwrap();
     let mut world = World::new(&loki).await;
     world.publish(&["newest"], &[]).await;
     world.deliver().await;
-    world.publish_late(40, 2 * HOUR).await;
-    world.publish_late(10, HOUR / 2).await;
+    world.publish_late(40, 20 * MINUTE).await;
+    world.publish_late(10, 5 * MINUTE).await;
     world.deliver().await;
-    world.publish_late(5, 3 * HOUR).await;
+    world.publish_late(5, 30 * MINUTE).await;
     let before = loki.refused()["too_far_behind"];
     world.deliver().await;
     let (mut old, mut others) = (0, 0);
@@ -286,9 +331,23 @@ async fn what_is_too_far_behind_is_sent_as_old_and_nothing_else_is() {
     // Another process has to learn it anew.
     assert_eq!(loki.refused()["too_far_behind"], 45);
     world.config.backfill.enabled = false;
-    world.publish_late(3, 2 * HOUR + 1).await;
+    world.publish_late(3, 20 * MINUTE + 1).await;
     world.deliver().await;
     assert_eq!(world.dead_letters().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_may_be_too_far_behind_is_sent_as_old_unasked() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let loki = Loki::start(Options::default()).await.unwrap();
+    let world = World::new(&loki).await;
+    world.publish(&["newest"], &[]).await;
+    world.publish_late(40, 2 * HOUR).await;
+    world.publish_late(10, HOUR / 2).await;
+    world.deliver().await;
+    let old = loki.streams("fake").into_iter().filter(|stream| !stream.shard.is_empty());
+    assert_eq!(old.map(|stream| stream.entries.len()).sum::<usize>(), 40);
+    assert_eq!((loki.stored(), loki.refused().len(), loki.deduplicated()), (51, 0, 0));
 }
 
 #[tokio::test]

@@ -35,7 +35,9 @@ async fn too_old_an_entry_is_a_dead_letter_by_lokis_word_whoever_finds_it() -> a
     for (max_age, refused_by_loki) in [("7d", false), ("0s", true)] {
         let dir = tempfile::tempdir()?;
         let loki = Loki::start(loki::Options::default()).await?;
-        let options = options(dir.path(), &loki).env("AFFLUX__SINKS__LOKI__LIMITS__MAX_AGE", max_age);
+        let options = options(dir.path(), &loki)
+            .env("AFFLUX__SINKS__LOKI__LIMITS__MAX_AGE", max_age)
+            .env("AFFLUX__SINKS__LOKI__BACKFILL__ENABLED", "false");
         let afflux = Afflux::start(dir.path(), &options).await?;
         let old = now() - 8 * DAY;
         send_lines(&afflux, &[(now(), "a"), (old, "old"), (now(), "b")]).await?;
