@@ -83,10 +83,10 @@ impl Progress {
 
     /// Everything up to that resource version has come.
     pub(super) fn reached(&mut self, resource_version: &str, now_ms: i64) {
-        if let (Some(floor), Some(version)) = (self.floor.as_deref().and_then(decimal), decimal(resource_version)) {
-            if version < floor {
-                return;
-            }
+        if let (Some(floor), Some(version)) = (self.floor.as_deref().and_then(decimal), decimal(resource_version))
+            && version < floor
+        {
+            return;
         }
         self.rest_at(resource_version, now_ms);
     }

@@ -6,7 +6,7 @@ use afflux_tests::afflux::Afflux;
 use afflux_tests::kafka::KafkaServer;
 use afflux_tests::kubernetes::{EVENTS, event, oracle};
 use afflux_tests::topic;
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -83,7 +83,8 @@ async fn thirty_kills_in_ten_thousand_updates_on_kafka() -> anyhow::Result<()> {
     let records = topic::read(&kafka.brokers(), &[&topic], |records| {
         oracle::published(records).is_ok_and(|(events, _)| events.iter().any(|event| event.version == last))
     })
-    .await?;
+    .await
+    .with_context(|| afflux.log())?;
     afflux.stop().await?;
     let (events, gaps) = oracle::published(&records)?;
     assert_eq!(oracle::check(&world.server, &events, &gaps)?, 0);
