@@ -18,8 +18,8 @@ const ENTRIES: u32 = 2;
 /// Requests that hold all entries: streams by their labels, and in each its entries by time. Where one would be larger
 /// than the limit, the rest goes into the next.
 ///
-/// What comes late and cannot be a backfill goes into requests of one stream each: of what is too far behind, Loki tells for
-/// certain only where it is in the last stream of a request.
+/// What comes late goes into requests of one stream each: of what is too far behind, Loki tells for certain only where it is in
+/// the last stream of a request, and no release knows backfills yet, in which nothing can be behind.
 pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Vec<LokiRequest> {
     let ranks = encoder.streams.ranks();
     let mut entries = std::mem::take(&mut encoder.entries);
@@ -63,7 +63,7 @@ impl Writer<'_, '_> {
     fn fitting(&self, entries: &[Entry], most: usize) -> usize {
         let first = &entries[0];
         let most_streams = match self.encoder.config.limits.max_streams_per_request as usize {
-            _ if first.late => 1,
+            _ if first.late || first.bucket.is_some() => 1,
             0 => usize::MAX,
             most => most,
         };

@@ -153,7 +153,7 @@ fn a_replay_sends_what_is_old_in_shards_of_one_bucket_each() {
 }
 
 #[test]
-fn what_is_late_is_a_backfill_or_goes_in_requests_of_one_stream() {
+fn what_is_late_goes_in_requests_of_one_stream() {
     let minute = 60 * SECOND;
     let logs = || vec![log(NOW - 49 * minute, "soon"), log(NOW - 51 * minute, "late"), log(NOW - 52 * minute, "later")];
     let blocks = ["a", "b", "c"].map(|app| block(&[("service.name", app)], logs()));
@@ -163,16 +163,16 @@ fn what_is_late_is_a_backfill_or_goes_in_requests_of_one_stream() {
         let part = |request: &LokiRequest| (push(request).streams.len(), request.entries, request.shard.is_some());
         requests.iter().map(part).collect::<Vec<_>>()
     };
-    assert_eq!(parts(&LokiConfig::default()), [(3, 3, false), (3, 6, true)]);
+    assert_eq!(parts(&LokiConfig::default()), [(3, 3, false), (1, 2, true), (1, 2, true), (1, 2, true)]);
     let two = with(|config| config.limits.max_streams_per_request = 2);
-    assert_eq!(parts(&two), [(2, 2, false), (1, 1, false), (2, 4, true), (1, 2, true)]);
+    assert_eq!(parts(&two), [(2, 2, false), (1, 1, false), (1, 2, true), (1, 2, true), (1, 2, true)]);
     let off = with(|config| config.backfill.enabled = false);
     assert_eq!(parts(&off), [(3, 3, false), (1, 2, false), (1, 2, false), (1, 2, false)]);
     let wide = with(|config| config.limits.order_window = Period(Duration::from_secs(2 * 3600)));
     assert_eq!(parts(&wide), [(3, 9, false)]);
     // The newest entry may lie that far ahead.
     let ahead = with(|config| config.limits.max_future = Period(Duration::from_secs(20 * 60)));
-    assert_eq!(parts(&ahead), [(3, 9, true)]);
+    assert_eq!(parts(&ahead), [(1, 3, true), (1, 3, true), (1, 3, true)]);
 }
 
 /// Loki may have been away for long since a request was made.
