@@ -57,6 +57,14 @@ impl Options {
         self
     }
 
+    /// On the topics of that prefix of a Kafka.
+    #[must_use]
+    pub fn on_kafka(self, brokers: &str, prefix: &str) -> Self {
+        self.env("AFFLUX__BUS__KIND", "kafka")
+            .env("AFFLUX__BUS__KAFKA__BROKERS", brokers)
+            .env("AFFLUX__TOPICS__PREFIX", prefix)
+    }
+
     /// Sets a variable, such as `AFFLUX__SINKS__PARQUET__FLUSH__AGE`.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {

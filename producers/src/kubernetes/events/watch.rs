@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use afflux_runtime::Backoff;
-use futures::FutureExt as _;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::super::api::{Lines, ListQuery};
+use super::super::api::{Change, Lines, ListQuery};
 use super::super::error::ApiError;
 use super::STREAM;
 use super::session::{Session, Step, Trouble, Why};
@@ -19,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(15);
 const MOST_EMPTY: u32 = 3;
 /// Watches that end sooner are not opened again at once.
 const SHORT: Duration = Duration::from_millis(500);
+
+/// Changes that are read ahead of what is written.
+const AHEAD: usize = 1000;
 
 /// How a watch came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,36 +78,34 @@ impl Session<'_> {
     }
 
     /// Publishes what comes. What has come by the time of an error is published too.
-    async fn follow(&mut self, mut lines: Lines, until: Instant, backoff: &mut Backoff) -> Result<Over, Trouble> {
+    async fn follow(&mut self, lines: Lines, until: Instant, backoff: &mut Backoff) -> Result<Over, Trouble> {
         let mut over = Over::Empty;
+        let (mut changes, _reading) = read_ahead(lines);
         loop {
-            let first = match timeout_at(until, lines.next()).await {
-                Ok(Ok(Some(change))) => change,
-                Ok(Ok(None)) => return Ok(over),
-                Ok(Err(error)) => return Err(error.into()),
+            let mut next = match timeout_at(until, changes.recv()).await {
+                Ok(Some(change)) => change,
+                Ok(None) => return Ok(over),
                 // The next one begins where this one has come.
                 Err(_) => return Ok(if over == Over::Empty { Over::Silent } else { over }),
             };
+            // What has come while the batch before was written goes into one.
+            let done = loop {
+                let taken = match next {
+                    Ok(change) => self.take(change).await,
+                    Err(error) => Err(error),
+                };
+                if taken.is_err() || self.batch.is_full() {
+                    break taken;
+                }
+                match changes.try_recv() {
+                    Ok(change) => next = change,
+                    Err(_) => break taken,
+                }
+            };
+            self.flush_due().await?;
+            done?;
             over = Over::Heard;
             backoff.reset();
-            let mut taken = self.take(first).await;
-            let mut next = None;
-            while taken.is_ok() && !self.batch.is_full() {
-                match lines.next().now_or_never() {
-                    Some(Ok(Some(change))) => taken = self.take(change).await,
-                    other => {
-                        next = other;
-                        break;
-                    }
-                }
-            }
-            self.flush_due().await?;
-            taken?;
-            match next {
-                Some(Err(error)) => return Err(error.into()),
-                Some(Ok(_)) => return Ok(over),
-                None => {}
-            }
         }
     }
 
@@ -122,4 +124,18 @@ impl Session<'_> {
         recent.into_iter().for_each(|(uid, count)| self.counts.restore(uid, count));
         Ok(Step::Watch)
     }
+}
+
+/// Reads a watch while what came before is written; the task ends with the handle.
+fn read_ahead(mut lines: Lines) -> (mpsc::Receiver<Result<Change<Value>, ApiError>>, AbortOnDropHandle<()>) {
+    let (sender, changes) = mpsc::channel(AHEAD);
+    let task = tokio::spawn(async move {
+        while let Some(next) = lines.next().await.transpose() {
+            let over = next.is_err();
+            if sender.send(next).await.is_err() || over {
+                return;
+            }
+        }
+    });
+    (changes, AbortOnDropHandle::new(task))
 }

@@ -71,12 +71,7 @@ async fn thirty_kills_in_ten_thousand_updates_on_kafka() -> anyhow::Result<()> {
     let seed = afflux_tests::faults::seed();
     let prefix = format!("k8s-kills-{seed}");
     let mut world = World::new("").await?;
-    world.options = world
-        .options
-        .clone()
-        .env("AFFLUX__BUS__KIND", "kafka")
-        .env("AFFLUX__BUS__KAFKA__BROKERS", kafka.brokers())
-        .env("AFFLUX__TOPICS__PREFIX", prefix.clone());
+    world.options = world.options.clone().on_kafka(&kafka.brokers(), &prefix);
     let afflux = kills(&world, &mut StdRng::seed_from_u64(seed)).await?;
     let last = world.server.put(EVENTS, event::event(super::LAST, 1));
     let topic = format!("{prefix}.ingest.events");

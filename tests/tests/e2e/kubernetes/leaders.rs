@@ -13,11 +13,12 @@ use super::{SETTLE, World, publishes};
 const LEASES: &str = "/apis/coordination.k8s.io/v1/leases";
 const LEASE: &str = "afflux-kubernetes";
 const ELECTED: &str = "elected: this replica leads";
+const RESIGNED: &str = "leads no more";
 
 async fn world() -> anyhow::Result<World> {
     let mut world = World::new("").await?;
     for (key, value) in
-        [("ENABLED", "true"), ("LEASE_DURATION", "3s"), ("RENEW_DEADLINE", "2s"), ("RETRY_PERIOD", "300ms")]
+        [("ENABLED", "true"), ("LEASE_DURATION", "6s"), ("RENEW_DEADLINE", "4s"), ("RETRY_PERIOD", "300ms")]
     {
         let variable = format!("AFFLUX__PRODUCERS__KUBERNETES__LEADER_ELECTION__{key}");
         world.options = world.options.clone().env(&variable, value);
@@ -69,20 +70,19 @@ async fn a_leader_that_is_stopped_and_goes_on_publishes_nothing_twice() -> anyho
     let Some(kafka) = KafkaServer::shared() else { return Ok(()) };
     let prefix = format!("k8s-leaders-{:x}", rand::random::<u64>());
     let mut world = world().await?;
-    world.options = world
-        .options
-        .clone()
-        .env("AFFLUX__BUS__KIND", "kafka")
-        .env("AFFLUX__BUS__KAFKA__BROKERS", kafka.brokers())
-        .env("AFFLUX__TOPICS__PREFIX", prefix.clone());
+    world.options = world.options.clone().on_kafka(&kafka.brokers(), &prefix);
     world.happen(0..50, 1);
     let first = world.start().await?;
-    said(&first, ELECTED, 1).await?;
+    first.says(ELECTED, SETTLE).await?;
     let mut replicas = [first, world.start().await?];
     let mut count = 1;
-    for round in 0..4 {
-        let leader = round % 2;
-        said(&replicas[leader], ELECTED, 1 + round / 2).await?;
+    for _ in 0..4 {
+        let leader = leader(&world, &replicas).await?;
+        let (holder, resigned) = (holder(&world), times(&replicas[leader], RESIGNED));
+        let before = replicas[leader].metric(super::PUBLISHED).await?.unwrap_or_default() as usize;
+        count += 1;
+        world.happen(0..50, count);
+        publishes(&replicas[leader], before + 50).await?;
         // Updates go on all the time, so that the leader is stopped in the middle of something.
         for _ in 0..10 {
             count += 1;
@@ -92,13 +92,21 @@ async fn a_leader_that_is_stopped_and_goes_on_publishes_nothing_twice() -> anyho
         replicas[leader].signal("STOP")?;
         count += 1;
         world.happen(0..50, count);
-        said(&replicas[1 - leader], ELECTED, 1 + round.div_ceil(2)).await?;
+        let begun = Instant::now();
+        while super::leaders::holder(&world) == holder {
+            ensure!(begun.elapsed() < SETTLE, "nobody takes the lease over:\n{}", replicas[1 - leader].log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
         count += 1;
         world.happen(0..50, count);
         replicas[leader].signal("CONT")?;
         count += 1;
         world.happen(0..50, count);
-        said(&replicas[leader], "leads no more", 1 + round / 2).await?;
+        let begun = Instant::now();
+        while times(&replicas[leader], RESIGNED) == resigned {
+            ensure!(begun.elapsed() < SETTLE, "who was stopped goes on leading:\n{}", replicas[leader].log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
     let last = world.server.put(EVENTS, event::event(super::LAST, 1));
     let records = topic::read(&kafka.brokers(), &[&format!("{prefix}.ingest.events")], |records| {
@@ -114,12 +122,20 @@ async fn a_leader_that_is_stopped_and_goes_on_publishes_nothing_twice() -> anyho
     Ok(())
 }
 
-/// Waits until a replica has said something that often.
-async fn said(replica: &Afflux, text: &str, times: usize) -> anyhow::Result<()> {
+fn times(replica: &Afflux, text: &str) -> usize {
+    replica.log().matches(text).count()
+}
+
+/// Which replica has the lease.
+async fn leader(world: &World, replicas: &[Afflux; 2]) -> anyhow::Result<usize> {
     let begun = Instant::now();
-    while replica.log().matches(text).count() < times {
-        ensure!(begun.elapsed() < SETTLE, "`{text}` was not said {times} times:\n{}", replica.log());
+    loop {
+        let holder = holder(world);
+        if let Some(leader) = replicas.iter().position(|replica| !holder.is_empty() && replica.log().contains(&holder))
+        {
+            return Ok(leader);
+        }
+        ensure!(begun.elapsed() < SETTLE, "nobody leads:\n{}", replicas[0].log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
 }

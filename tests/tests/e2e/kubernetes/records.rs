@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
+use afflux_tests::kafka::KafkaServer;
 use afflux_tests::kubernetes::{CLUSTER_UID, EVENTS, event, oracle};
+use afflux_tests::topic;
 
 use super::{World, publishes};
 
@@ -98,5 +100,29 @@ async fn rules_drop_and_match_by_fields_and_by_labels_of_the_object() -> anyhow:
         assert!(found.contains(&expected), "{expected:?} in {found:?}");
     }
     assert_eq!(gaps, []);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_bit_by_bit_is_on_kafka_bit_by_bit() -> anyhow::Result<()> {
+    let Some(kafka) = KafkaServer::shared() else { return Ok(()) };
+    let prefix = format!("k8s-bits-{:x}", rand::random::<u64>());
+    let mut world = World::new("").await?;
+    world.options = world.options.clone().on_kafka(&kafka.brokers(), &prefix);
+    world.happen(0..20, 1);
+    let afflux = world.start().await?;
+    for round in 1..20 {
+        publishes(&afflux, 20 * round).await?;
+        world.happen(0..20, 1 + round as i64);
+    }
+    publishes(&afflux, 400).await?;
+    afflux.stop().await?;
+    let topic = format!("{prefix}.ingest.events");
+    let records = topic::read(&kafka.brokers(), &[&topic], |records| {
+        oracle::published(records).is_ok_and(|(events, _)| events.len() >= 400)
+    })
+    .await?;
+    let (events, gaps) = oracle::published(&records)?;
+    assert_eq!((oracle::check(&world.server, &events, &gaps)?, gaps), (0, vec![]));
     Ok(())
 }
