@@ -122,6 +122,11 @@ impl ApiError {
         }
     }
 
+    /// Whether what was asked for lies in the future of the server's history.
+    pub(super) fn is_future(&self) -> bool {
+        matches!(self, Self::Status { code: 500..=599, said, .. } if said.contains("Too large resource version"))
+    }
+
     /// Whether credentials, or how the server is reached, may have changed meanwhile.
     pub(super) fn is_about_access(&self) -> bool {
         matches!(self, Self::Unauthorized(_) | Self::Unreachable(_) | Self::Config(_))

@@ -68,6 +68,8 @@ impl Events {
                 error = self.session(&mut backoff, most_bytes) => error,
             };
             let after = match error.class() {
+                // Another one has taken the stream over. Whoever takes it back at once keeps both from their work.
+                _ if matches!(error, BusError::Fenced { .. }) => Some(LAST_RETRY),
                 ErrorClass::Transient(after) => after,
                 ErrorClass::Permanent => {
                     if let BusError::TooLarge { size, limit, .. } = &error {
@@ -90,8 +92,10 @@ impl Events {
         match self.open(most_bytes).await {
             Ok(mut session) => {
                 self.board.bus_works(STREAM);
-                backoff.reset();
                 let End(error) = session.work().await;
+                if session.committed {
+                    backoff.reset();
+                }
                 error
             }
             Err(error) => error,
@@ -129,6 +133,8 @@ impl Events {
             lookup: Lookup::default(),
             batch: batch::Batch::default(),
             empty: 0,
+            opened_ms: now_ms(),
+            committed: false,
             written: tokio::time::Instant::now(),
             unwritten: false,
         })

@@ -54,7 +54,10 @@ impl Lookup {
     /// # Errors
     /// The server does not answer, or cannot.
     pub(super) async fn metadata(&mut self, api: &Api, object: &Reference) -> Result<Arc<Metadata>, ApiError> {
-        if object.uid.is_empty() || object.kind.is_empty() {
+        // Whoever writes an event chooses these, and they become a path.
+        let group = object.api_version.split('/').all(|part| part.is_empty() || is_name(part));
+        let names = [&object.namespace, &object.name].into_iter().all(|name| name.is_empty() || is_name(name));
+        if object.uid.is_empty() || object.kind.is_empty() || object.name.is_empty() || !group || !names {
             return Ok(Arc::default());
         }
         if let Some(known) = self.objects.get(&object.uid) {
@@ -63,14 +66,18 @@ impl Lookup {
         let found = match self.ask(api, object).await {
             Ok(found) => found,
             Err(ApiError::NotFound(_)) => Metadata::default(),
-            Err(error @ ApiError::Forbidden { .. }) => {
+            Err(error) if error.is_about_access() => return Err(error),
+            // Of an aggregated API that is down, say: one object must not hold up the cluster.
+            Err(error) => {
                 tracing::warn!(%error, "labels of an object cannot be looked up; rules take it to have none");
                 Metadata::default()
             }
-            Err(error) => return Err(error),
         };
         if self.objects.len() >= MOST {
             self.objects.clear();
+        }
+        if self.resources.len() >= MOST {
+            self.resources.clear();
         }
         let found = Arc::new(found);
         self.objects.insert(object.uid.clone(), Arc::clone(&found));
@@ -100,5 +107,26 @@ impl Lookup {
         let named = known.resources.iter().find(|known| known.kind == object.kind && !known.name.contains('/'));
         let found = named.map(|known| Resource::new(group, version, &known.name).metadata());
         Ok(entry.insert(found).clone())
+    }
+}
+
+/// Whether a text may be a name of an object, a namespace, a group or a version.
+fn is_name(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    !["", ".", ".."].contains(&text) && text.bytes().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_objects_are_no_paths() {
+        for name in ["web-1", "a.b:c_d", "V1"] {
+            assert!(is_name(name), "{name}");
+        }
+        for text in ["", ".", "..", "a/b", "?watch=1", "a b", "a%2f", "ä", "a\n", "#"] {
+            assert!(!is_name(text), "{text}");
+        }
     }
 }

@@ -71,12 +71,12 @@ impl Progress {
 
     /// A watch has brought that observation, and it is published or of no interest; `count` of the former.
     pub(super) fn saw(&mut self, uid: u64, resource_version: &str, count: Option<i64>, times: Times) {
+        let happened_ms = if times.event_ms > 0 { times.event_ms.min(times.now_ms) } else { times.now_ms };
         let Some(version) = decimal(resource_version) else {
             // What cannot be compared is gone through in the order in which it comes.
-            self.reached(resource_version, times.now_ms);
+            self.reached(resource_version, happened_ms);
             return;
         };
-        let happened_ms = if times.event_ms > 0 { times.event_ms.min(times.now_ms) } else { times.now_ms };
         self.recent.insert((version, uid), Seen { count, seen_ms: times.now_ms, happened_ms });
         self.settle(times.now_ms);
     }

@@ -164,6 +164,10 @@ async fn list(shared: &Shared, asked: &Asked) -> Response {
     if version < store.compacted {
         return gone();
     }
+    if version > store.revision {
+        let current = store.revision;
+        return refuse(504, "Timeout", &format!("Too large resource version: {version}, current: {current}"));
+    }
     let list = store.list(&asked.stored, version);
     drop(store);
     let end = list.len().min(limit.saturating_add(from));

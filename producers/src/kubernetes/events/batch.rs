@@ -58,6 +58,7 @@ impl Session<'_> {
         let checkpoint = self.progress.encode(&cluster.name, &cluster.uid, now_ms);
         self.store.commit(records, Some(checkpoint), now_ms).await?;
         self.of.board.bus_works(super::STREAM);
+        self.committed = true;
         (self.written, self.unwritten) = (tokio::time::Instant::now(), false);
         let (labels, metrics) = (ComponentLabels { component: NAME, signal: "events" }, &self.of.board.metrics);
         metrics.accepted_items.get_or_create(&labels).inc_by(items);

@@ -1,5 +1,7 @@
 //! What there is.
 
+use std::time::Duration;
+
 use afflux_runtime::dead_letter::now_ms;
 use serde_json::Value;
 
@@ -11,6 +13,7 @@ use super::super::progress::{Verdict, decimal, uid_hash};
 use super::super::select::Selection;
 use super::batch::Batch;
 use super::session::{Session, Step, Trouble, Why};
+use super::watch::{GRACE, MOST_EMPTY};
 
 /// How often a list is begun again because it took longer than its pages are kept; each time with larger pages.
 const TRIES: u32 = 4;
@@ -48,7 +51,9 @@ impl Session<'_> {
             self.progress.forget();
             return Ok(Step::List(Why::RolledBack));
         }
-        if is_gap(why, before.as_deref(), &version, !selection.any_new) {
+        let quiet_ms = begun_ms.saturating_sub(self.progress.since_ms());
+        let explained = u128::try_from(quiet_ms).is_ok_and(|quiet| quiet < self.explained().as_millis());
+        if is_gap(why, before.as_deref(), &version, !selection.any_new && explained) {
             // Whatever the list does not show happened before it was read.
             self.gap(why, before, now_ms(), &version);
         }
@@ -70,6 +75,12 @@ impl Session<'_> {
         self.progress.reached(&version, begun_ms);
         self.flush().await?;
         Ok(Step::Watch)
+    }
+
+    /// For how long nothing may have come of a cluster in which nothing happens: watches that brought nothing have to have
+    /// been open all that time. Of what came and went before that a list shows nothing.
+    fn explained(&self) -> Duration {
+        (self.of.config.watch_timeout.0 + GRACE) * (MOST_EMPTY + 1)
     }
 
     fn gap(&mut self, why: Why, before: Option<String>, to_ms: i64, version: &str) {
@@ -164,7 +175,7 @@ fn is_gap(why: Why, before: Option<&str>, version: &str, nothing_new: bool) -> b
         // Nothing at all has happened in between.
         Why::Expired | Why::Stale if before == Some(version) => false,
         Why::Expired | Why::Cut | Why::RolledBack => true,
-        // What was updated in between shows in what is new.
+        // What was updated in between shows in what is new, unless it is long ago.
         Why::Stale => !nothing_new,
     }
 }

@@ -86,6 +86,10 @@ pub(super) struct Session<'e> {
     pub(super) batch: Batch,
     /// Watches in a row that ended early and brought nothing.
     pub(super) empty: u32,
+    /// When the watch was opened, milliseconds since the Unix epoch: what it brings was sent after that, whenever it is read.
+    pub(super) opened_ms: i64,
+    /// Whether the bus has taken anything.
+    pub(super) committed: bool,
     /// When a checkpoint was written last.
     pub(super) written: Instant,
     /// Whether the progress is not written down.
@@ -106,8 +110,8 @@ impl Session<'_> {
             };
             match done {
                 Ok(next) => {
+                    // What a watch brings resets the pause: a server may answer lists and refuse every watch.
                     if step != Step::Watch {
-                        backoff.reset();
                         self.of.board.works(STREAM);
                     }
                     step = next;
@@ -115,10 +119,9 @@ impl Session<'_> {
                 Err(Trouble::End(end)) => return end,
                 Err(Trouble::Api(ApiError::Gone)) => {
                     self.of.board.ended("expired");
+                    backoff.wait(None).await;
                     if step == Step::Watch {
                         step = Step::List(Why::Expired);
-                    } else {
-                        backoff.wait(None).await;
                     }
                 }
                 Err(Trouble::Api(error)) => {
@@ -142,13 +145,13 @@ impl Session<'_> {
                 let (uid, version) = (uid_hash(of("/metadata/uid")), of("/metadata/resourceVersion"));
                 self.counts.remove(uid);
                 if !version.is_empty() && self.progress.verdict(uid, version) == Verdict::New {
-                    self.progress.saw(uid, version, None, Times { now_ms: now_ms(), event_ms: 0 });
+                    self.progress.saw(uid, version, None, Times { now_ms: now_ms(), event_ms: self.opened_ms });
                     self.unwritten = true;
                 }
                 Ok(())
             }
             Change::Bookmark(version) => {
-                self.progress.reached(&version, now_ms());
+                self.progress.reached(&version, self.opened_ms);
                 self.unwritten = true;
                 Ok(())
             }
@@ -173,7 +176,7 @@ impl Session<'_> {
             Verdict::New => {}
         }
         let passes = self.passes(&event).await?;
-        let event_ms = i64::try_from(event.time / 1_000_000).unwrap_or_default();
+        let event_ms = i64::try_from(event.time / 1_000_000).ok().filter(|ms| *ms > 0).unwrap_or(self.opened_ms);
         let times = Times { now_ms: now_ms(), event_ms };
         self.progress.saw(uid, &event.resource_version, passes.then_some(event.count), times);
         self.unwritten = true;

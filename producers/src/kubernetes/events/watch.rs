@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use afflux_runtime::Backoff;
+use afflux_runtime::dead_letter::now_ms;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -14,10 +15,10 @@ use super::STREAM;
 use super::session::{Session, Step, Trouble, Why};
 
 /// How much longer than asked for a watch may last before it counts as silent.
-const GRACE: Duration = Duration::from_secs(15);
+pub(super) const GRACE: Duration = Duration::from_secs(15);
 /// Watches in a row that end early and bring nothing before the history counts as gone: servers were seen to answer so
 /// where they should have said 410.
-const MOST_EMPTY: u32 = 3;
+pub(super) const MOST_EMPTY: u32 = 3;
 /// Watches that end sooner are not opened again at once.
 const SHORT: Duration = Duration::from_millis(500);
 
@@ -40,6 +41,7 @@ impl Session<'_> {
     pub(super) async fn watch(&mut self, backoff: &mut Backoff) -> Result<Step, Trouble> {
         let Some(floor) = self.progress.floor().map(str::to_owned) else { return Ok(Step::List(Why::First)) };
         let (begun, lasts) = (Instant::now(), self.of.config.watch_timeout.0);
+        self.opened_ms = now_ms();
         let opening = self.of.api.watch(&self.of.resource, &floor, lasts);
         let over = match timeout_at(begun + lasts + GRACE, opening).await {
             Ok(lines) => {
@@ -114,6 +116,8 @@ impl Session<'_> {
         let Some(floor) = self.progress.floor().map(str::to_owned) else { return Ok(Step::List(Why::First)) };
         match self.restore_counts(&floor).await {
             Ok(()) => {}
+            // Its history has begun anew below that, as after it was restored.
+            Err(error) if error.is_future() => return Ok(Step::List(Why::Stale)),
             // Of what the server does not know any more, increments are not known either.
             Err(ApiError::Gone | ApiError::Status { code: 400..=499, retry_after: None, .. }) => {
                 tracing::info!(resource_version = floor, "counts at the checkpoint are not known any more");

@@ -158,7 +158,9 @@ impl Follow {
     ) -> Result<(), Trouble> {
         let (begun, mut heard) = (Instant::now(), false);
         let until = begun + DEFAULT_WATCH_TIMEOUT + GRACE;
-        let mut lines = self.api.watch(&self.resource, version, DEFAULT_WATCH_TIMEOUT).await?;
+        let opening = self.api.watch(&self.resource, version, DEFAULT_WATCH_TIMEOUT);
+        let late = |_| ApiError::Unreachable("no answer to `watch`".into());
+        let mut lines = timeout_at(until, opening).await.map_err(late)??;
         self.board.works(self.stream);
         while let Ok(change) = timeout_at(until, lines.next::<Seen>()).await {
             let Some(change) = change? else { break };
@@ -180,7 +182,12 @@ impl Follow {
         }
         self.board.ended(if heard { "closed" } else { "empty" });
         let early = begun.elapsed() < DEFAULT_WATCH_TIMEOUT / 2;
-        *empty = if heard || !early { 0 } else { *empty + 1 };
+        // Bookmarks come even where nothing happens; what says nothing at all for so long may have lost its history.
+        *empty = match (heard, early) {
+            (true, _) => 0,
+            (false, true) => *empty + 1,
+            (false, false) => MOST_EMPTY,
+        };
         if early {
             backoff.wait(None).await;
         }
