@@ -20,6 +20,11 @@ const EVENTS_IN_ALL: usize = 500;
 
 /// Kills a process again and again in the middle of updates; then lets it catch up.
 async fn kills(world: &World, seed: u64) -> anyhow::Result<Afflux> {
+    // What is overtaken before the first list was never promised.
+    world.happen(super::LAST - 1..super::LAST, 1);
+    let first = world.start().await?;
+    publishes(&first, 1).await?;
+    first.kill()?;
     // How many updates there may be so far: each round has its share.
     let quota = AtomicUsize::new(0);
     let (updates, killed) = tokio::join!(update(world, &quota, seed), async {
