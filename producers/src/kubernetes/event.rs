@@ -59,16 +59,18 @@ pub(super) struct Reference {
 }
 
 impl Observation {
-    /// Reads an event of either group; says what is missing.
-    pub(super) fn read(event: Value) -> Result<Self, &'static str> {
-        let Value::Object(event) = event else { return Err("an event is no JSON object") };
+    /// Reads an event of either group; gives back what is none, and says what is missing.
+    pub(super) fn read(event: Value) -> Result<Self, (Value, &'static str)> {
+        let there = |field| event.pointer(field).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+        if !there("/metadata/uid") || !there("/metadata/resourceVersion") {
+            return Err((event, "an event has no uid or no resourceVersion"));
+        }
+        let Value::Object(event) = event else { return Err((event, "an event is no JSON object")) };
         let event = normalised(event);
-        let metadata = event.get("metadata").and_then(Value::as_object).ok_or("an event has no metadata")?;
+        let nothing = Map::new();
+        let metadata = event.get("metadata").and_then(Value::as_object).unwrap_or(&nothing);
         let of = |field: &str| text(metadata, field);
         let (uid, resource_version) = (of("uid"), of("resourceVersion"));
-        if uid.is_empty() || resource_version.is_empty() {
-            return Err("an event has no uid or no resourceVersion");
-        }
         let series = event.get("series").and_then(Value::as_object);
         let counts = [event.get("count"), series.and_then(|series| series.get("count"))];
         let count = counts.into_iter().flatten().filter_map(Value::as_i64).fold(1, i64::max);

@@ -117,9 +117,9 @@ impl Session<'_> {
             let query = ListQuery { limit, token: &token, exactly: "" };
             let page = self.of.api.list::<Value>(&self.of.resource, &query).await?;
             for object in page.items {
-                match Observation::read(object.clone()) {
+                match Observation::read(object) {
                     Ok(event) => self.consider(event, &mut selection).await?,
-                    Err(reason) => self.refuse(&object, reason),
+                    Err((object, reason)) => self.refuse(&object, reason),
                 }
             }
             if page.token.is_empty() {

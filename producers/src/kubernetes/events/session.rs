@@ -159,9 +159,9 @@ impl Session<'_> {
     }
 
     async fn observe(&mut self, object: Value) -> Result<(), ApiError> {
-        let event = match Observation::read(object.clone()) {
+        let event = match Observation::read(object) {
             Ok(event) => event,
-            Err(reason) => {
+            Err((object, reason)) => {
                 self.refuse(&object, reason);
                 return Ok(());
             }

@@ -95,7 +95,7 @@ mod tests {
         assert!(known.insert(Kind::Pod, one.clone(), 2));
         assert!(known.insert(Kind::Node, one.clone(), 2));
         assert!(known.insert(Kind::Pod, two.clone(), 2));
-        assert_eq!(known.missing(Kind::Pod, &HashSet::from([one.clone()])), [two.clone()]);
+        assert_eq!(known.missing(Kind::Pod, &HashSet::from([one])), std::slice::from_ref(&two));
         assert!(known.remove(Kind::Pod, &two) && !known.remove(Kind::Pod, &two));
         assert_eq!(known.len(), 2);
     }

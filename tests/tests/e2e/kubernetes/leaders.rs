@@ -74,6 +74,7 @@ async fn a_leader_that_is_stopped_and_goes_on_publishes_nothing_twice() -> anyho
     world.happen(0..50, 1);
     let first = world.start().await?;
     first.says(ELECTED, SETTLE).await?;
+    publishes(&first, 50).await?;
     let mut replicas = [first, world.start().await?];
     let mut count = 1;
     for _ in 0..4 {

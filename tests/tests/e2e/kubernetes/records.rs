@@ -126,3 +126,20 @@ async fn what_comes_bit_by_bit_is_on_kafka_bit_by_bit() -> anyhow::Result<()> {
     assert_eq!((oracle::check(&world.server, &events, &gaps)?, gaps), (0, vec![]));
     Ok(())
 }
+
+/// Prints a figure, which is one only of a release build (`AFFLUX_BIN`) and a release build of these tests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_events_are_listed_and_published() -> anyhow::Result<()> {
+    const EVENTS_IN_ALL: usize = 20_000;
+    let world = World::new("").await?;
+    world.happen(0..EVENTS_IN_ALL, 1);
+    let afflux = world.start().await?;
+    let begun = std::time::Instant::now();
+    publishes(&afflux, EVENTS_IN_ALL).await?;
+    let (took, (cpu, bytes)) = (begun.elapsed(), afflux.usage()?);
+    eprintln!("{EVENTS_IN_ALL} events in {took:?}, {cpu} s of CPU, {} MiB at most", bytes >> 20);
+    afflux.stop().await?;
+    let (events, gaps) = world.bus().await?;
+    assert_eq!(oracle::check(&world.server, &events, &gaps)?, 0);
+    Ok(())
+}
