@@ -186,7 +186,10 @@ mod tests {
                 r#"{"sample": {"probability": {"ratio": 0.1}}}"#,
                 "`processors.sample` is configured, but the step is in no list",
             ),
-            (r#"{"chain": {"logs": [], "events": []}, "log_metrics": {"interval": "5s"}}"#, "`processors.log_metrics` is configured"),
+            (
+                r#"{"chain": {"logs": [], "events": []}, "log_metrics": {"interval": "5s"}}"#,
+                "`processors.log_metrics` is configured",
+            ),
             (r#"{"chain": {"logs": ["attributes"]}, "attributes": {"delete": [{"key": "a"}]}}"#, ""),
             (r#"{"span_metrics": {"dimensions": ["le"]}}"#, "`processors.span_metrics.dimensions.0` names `le`, which"),
             (
