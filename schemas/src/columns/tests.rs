@@ -91,6 +91,8 @@ fn documented() -> String {
 #[test]
 fn the_documentation_lists_the_columns_as_they_are() {
     let page = include_str!("../../../docs/tables.md");
-    let tables = page.split_once("## spans").map(|(_, tables)| format!("## spans{tables}"));
-    assert_eq!(tables.as_deref(), Some(&*documented()), "docs/tables.md should end with this:\n{}", documented());
+    // Events have the columns of log records.
+    let tables = page.split_once("## spans").and_then(|(_, tables)| tables.split_once("\n## events"));
+    let tables = tables.map(|(tables, _)| format!("## spans{tables}"));
+    assert_eq!(tables.as_deref(), Some(&*documented()), "docs/tables.md should have this:\n{}", documented());
 }

@@ -80,7 +80,7 @@ async fn topics_become_what_the_configuration_says_and_a_second_plan_is_empty() 
         "+ cleanup.policy: compact",
     ];
     says(&topics("plan", &file, 1), &missing);
-    says(&topics("plan", &file, 1), &["8 of 8 topics are not as configured; `afflux topics apply` makes them so"]);
+    says(&topics("plan", &file, 1), &["11 of 11 topics are not as configured; `afflux topics apply` makes them so"]);
     says(&topics("apply", &file, 0), &missing);
     let unchanged = topics("plan", &file, 0);
     says(&unchanged, &["plan-apply.spans: as configured"]);
@@ -118,7 +118,7 @@ async fn partitions_are_never_removed_and_replicas_never_moved() -> anyhow::Resu
     says(&topics("plan", &file, 1), &["kafka-topics.sh --delete", "kafka-reassign-partitions.sh", "with + and ~"]);
     // The rest is done.
     let said = topics("apply", &file, 1);
-    says(&said, &["~ retention.ms: 259200000 -> 3600000", "8 of 8 topics are still not as configured"]);
+    says(&said, &["~ retention.ms: 259200000 -> 3600000", "11 of 11 topics are still not as configured"]);
     let said = topics("plan", &file, 1);
     says(&said, &refused);
     assert!(!said.contains('~'), "{said}");
