@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
 use afflux_bus::{Bus, Cleanup, ConsumerConfig, Event, TopicSpec};
+use afflux_schemas::topics::Topics;
 use afflux_tests::afflux::{Afflux, Options};
 use afflux_tests::kafka::KafkaServer;
 use afflux_tests::numbered::{Numbered, read_committed};
@@ -51,8 +52,7 @@ async fn warm_up(bus: &KafkaBus) -> anyhow::Result<()> {
 /// Everything on node 1, except the second partition of the spans.
 async fn place_topics(admin: &AdminClient<DefaultClientContext>) -> anyhow::Result<()> {
     let (first, parted): ([&[i32]; 2], [&[i32]; 2]) = ([&[1], &[1]], [&[1], &[2]]);
-    let names = ["ingest.spans", "ingest.logs", "spans", "logs", "metrics", "series", "objects", "dead-letters"];
-    let names = names.map(|name| format!("{PREFIX}.{name}"));
+    let names = Topics::new(PREFIX).all();
     let topics = names.iter().map(|name| {
         let place = if name.ends_with(".spans") && !name.contains("ingest") { &parted } else { &first };
         NewTopic::new(name, 2, TopicReplication::Variable(place))
