@@ -22,6 +22,23 @@ pub(crate) async fn answered(request: reqwest::RequestBuilder, url: &str) -> any
     checked(request.send().await.with_context(|| away(url))?, url).await
 }
 
+/// Gives every line of an answer as it comes.
+pub(crate) async fn each_line(
+    mut answer: reqwest::Response,
+    url: &str,
+    mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let mut rest = Vec::new();
+    while let Some(more) = answer.chunk().await.with_context(|| format!("{url} broke off"))? {
+        rest.extend_from_slice(&more);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            take(&line)?;
+        }
+    }
+    Ok(())
+}
+
 /// What is said where nobody answers.
 pub(crate) fn away(url: &str) -> String {
     format!("no instance answers at {url}; is it running, and is this its `admin.listen`? See --admin and -c")

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use afflux_bus::Bus;
 use afflux_runtime::dead_letter::now_ms;
 use afflux_runtime::kubernetes_events::{EventFilter, Events, KubernetesEvent, Seen};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Deserialize;
 
 use self::table::Table;
-use crate::admin::{DEFAULT, answered, client};
+use crate::admin::{DEFAULT, answered, client, each_line};
 use crate::buses;
 use crate::cli::{EventsArgs, admin_url, reachable};
 use crate::config::{self, BusKind, Config};
@@ -74,22 +74,19 @@ async fn over_admin(address: &str, filter: &EventFilter, mut shown: Shown) -> an
     request = request.query(&[("warnings", filter.warnings), ("follow", shown.follow)]);
     let names = [("cluster", &filter.cluster), ("namespace", &filter.namespace), ("pod", &filter.pod)];
     request = request.query(&names.iter().filter_map(|(key, name)| Some((key, name.as_ref()?))).collect::<Vec<_>>());
-    let mut answer = answered(request, &url).await?;
-    let (mut rest, mut done) = (Vec::new(), false);
-    while let Some(more) = answer.chunk().await.with_context(|| format!("{url} broke off"))? {
-        rest.extend_from_slice(&more);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            match serde_json::from_slice(&line)? {
-                Line::Failed { error } => bail!(error),
-                Line::Complete { complete } => {
-                    done = complete;
-                    shown.complete()?;
-                }
-                Line::Event(event) => shown.take(*event)?,
+    let (answer, mut done) = (answered(request, &url).await?, false);
+    each_line(answer, &url, |line| {
+        match serde_json::from_slice(line)? {
+            Line::Failed { error } => bail!(error),
+            Line::Complete { complete } => {
+                done = complete;
+                shown.complete()?;
             }
+            Line::Event(event) => shown.take(*event)?,
         }
-    }
+        Ok(())
+    })
+    .await?;
     if !done || shown.follow {
         bail!("the answer of {url} broke off");
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use afflux_bus::Bus;
 use afflux_runtime::delivery::{Progress, Span};
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -65,21 +65,19 @@ enum Line {
 async fn over_admin(address: &str, sink: &str, of: Span) -> anyhow::Result<()> {
     let url = format!("{}/replay", crate::cli::admin_url(address));
     let asked = json!({"sink": sink, "from_ms": of.from_ms, "until_ms": of.until_ms});
-    let mut answer = admin::answered(admin::client()?.post(&url).json(&asked), &url).await?;
-    let (mut rest, mut teller, mut done) = (Vec::new(), Teller::default(), false);
-    while let Some(more) = answer.chunk().await.with_context(|| format!("{url} broke off"))? {
-        rest.extend_from_slice(&more);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            match serde_json::from_slice(&line)? {
-                Line::Failed { error } => bail!(error),
-                Line::Progress(progress) => {
-                    done = progress.done;
-                    teller.tell(&progress)?;
-                }
+    let answer = admin::answered(admin::client()?.post(&url).json(&asked), &url).await?;
+    let (mut teller, mut done) = (Teller::default(), false);
+    admin::each_line(answer, &url, |line| {
+        match serde_json::from_slice(line)? {
+            Line::Failed { error } => bail!(error),
+            Line::Progress(progress) => {
+                done = progress.done;
+                teller.tell(&progress)?;
             }
         }
-    }
+        Ok(())
+    })
+    .await?;
     if !done {
         bail!("the answer broke off; run it again, what has arrived does no harm a second time");
     }

@@ -103,6 +103,7 @@ pub(super) fn locate(policy: &Policy, config: &LokiConfig, batch: &Batch, items:
     let inputs = inputs(batch, &mut Encoded::<LokiRequest>::default());
     let mut encoder = Encoder::new(policy, config, &inputs, batch, 0);
     encoder.window = Window::ANY;
+    // What is there twice has one id.
     let wanted: HashMap<&[u8], usize> = items.iter().enumerate().map(|(at, item)| (&item.id[..], at)).collect();
     let mut found = vec![false; items.len()];
     let (mut id, mut all) = (Vec::new(), Vec::new());
@@ -128,7 +129,7 @@ pub(super) fn locate(policy: &Policy, config: &LokiConfig, batch: &Batch, items:
         }));
     }
     buffers::give(encoder.buffer);
-    found.into_iter().all(|found| found).then_some(all)
+    wanted.into_values().all(|at| found[at]).then_some(all)
 }
 
 fn id(labels: &[u8], raw: &[u8]) -> Vec<u8> {
