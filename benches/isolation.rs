@@ -3,7 +3,7 @@
 //! One process on the local bus runs everything; `afflux generate` sends spans and their logs to it, and this program more
 //! logs. The backends are a server that takes everything and keeps nothing. Ages are from the client's acknowledgement to
 //! the backend's, as the process's own histograms have them; quantiles are interpolated within a bucket. Of Parquet, which
-//! writes files every ten seconds, it is how long the oldest record has been waiting, looked at once a second.
+//! writes files every minute, it is how long the oldest record has been waiting, looked at once a second.
 //!
 //! Arguments: `--rate N` spans a second (20,000 by default), `--logs N` log records a second besides those of the spans
 //! (16,200), `--quiet N` seconds (60), `--down N` seconds (120).

@@ -5,6 +5,7 @@
 use afflux_bus::TopicSpec;
 use afflux_processors::accumulate::Accumulate;
 use afflux_processors::{ProcessorStage, default_transactional_id};
+use afflux_producers::files::{self, Files};
 use afflux_producers::generate::Generate;
 use afflux_producers::generate::send::{Protocol, Target};
 use afflux_producers::kafka::KafkaSources;
@@ -46,6 +47,7 @@ pub(crate) const COMPONENTS: &[Entry] = &[
     Entry { name: "producers.generate", role: Role::Producers, build: generate, replay: None },
     Entry { name: "producers.kafka", role: Role::Producers, build: kafka, replay: None },
     Entry { name: kubernetes::NAME, role: Role::Producers, build: kubernetes, replay: None },
+    Entry { name: files::NAME, role: Role::Producers, build: files, replay: None },
     Entry { name: "processors", role: Role::Processors, build: processors, replay: None },
     Entry { name: "processors.accumulate", role: Role::Processors, build: accumulate, replay: None },
     Entry { name: "sinks.parquet", role: Role::Sinks, build: parquet, replay: None },
@@ -104,6 +106,12 @@ fn kubernetes(config: &Config) -> Built {
         kubernetes.cluster.clone_from(&config.cluster);
     }
     Ok(Some(Box::new(KubernetesSource::new(kubernetes, config.topic_names())?)))
+}
+
+/// Only where there are paths.
+fn files(config: &Config) -> Built {
+    let Some(files) = config.producers.files.on().filter(|files| files.is_on()) else { return Ok(None) };
+    Ok(Some(Box::new(Files::new(files.clone(), config.topic_names())?.cluster(config.own_cluster()))))
 }
 
 fn processors(config: &Config) -> Built {
@@ -265,6 +273,7 @@ mod tests {
         *prometheus = serde_json::from_str(r#"{"url": "http://a:9090"}"#).expect("valid");
         *tempo = serde_json::from_str(r#"{"endpoint": "http://a:4317"}"#).expect("valid");
         *scrape = afflux_runtime::config::Section::default();
+        config.producers.files = serde_json::from_str(r#"{"paths": ["/var/log/*.log"]}"#).expect("valid");
         config.bus.kafka.sources =
             vec![serde_json::from_str(r#"{"name": "east", "brokers": "a:9092"}"#).expect("valid")];
         let table: Vec<_> = COMPONENTS.iter().map(|entry| entry.name).collect();
@@ -282,7 +291,7 @@ mod tests {
     #[test]
     fn an_unknown_name_prints_the_known_ones() {
         let error = Selection::parse(&["sinks".into(), "sinks.parket".into()]).expect_err("unknown").to_string();
-        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, producers.kubernetes, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus, sinks.scrape";
+        let known = "producers, processors, sinks, producers.otlp, producers.generate, producers.kafka, producers.kubernetes, producers.files, processors.accumulate, sinks.parquet, sinks.loki, sinks.tempo, sinks.prometheus, sinks.scrape";
         assert_eq!(error, format!("unknown component `sinks.parket`; known: {known}"));
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use afflux_bus::local::LocalConfig;
 use afflux_processors::ProcessorsConfig;
+use afflux_producers::files::FilesConfig;
 use afflux_producers::generate::GenerateConfig;
 use afflux_producers::kubernetes::config::KubernetesConfig;
 use afflux_producers::otlp::OtlpConfig;
@@ -140,6 +141,8 @@ pub(crate) struct ProducersConfig {
     pub(crate) generate: Section<GenerateConfig>,
     /// Reads the events of a Kubernetes cluster, and the objects that `processors.enrich` joins with. `true` starts it.
     pub(crate) kubernetes: Section<KubernetesConfig>,
+    /// Reads log files, those of pods and any others; on where `paths` are set.
+    pub(crate) files: Section<FilesConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -175,7 +178,8 @@ impl Default for Config {
 
 impl Default for ProducersConfig {
     fn default() -> Self {
-        Self { otlp: Section::default(), generate: Section::Off, kubernetes: Section::Off }
+        let kubernetes = Section::Off;
+        Self { otlp: Section::default(), generate: Section::Off, kubernetes, files: Section::default() }
     }
 }
 

@@ -50,7 +50,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Query(args) => query::query(args).await,
         Command::Status(args) => status::status(args).await,
         Command::Generate(args) => generate::generate(args).await,
-        Command::Topics(args) => topics::topics(args).await,
+        Command::Topics(args) => Box::pin(topics::topics(args)).await,
         Command::DeadLetters { command } => dead_letters::dead_letters(command).await,
         Command::Replay(args) => replay::replay(args).await,
         Command::Events(args) => events::events(args).await,

@@ -47,6 +47,7 @@ fn load(args: &UpArgs, quiet: bool) -> anyhow::Result<Config> {
     let mut loader = config::with_environment(&name, &text)
         .fallback("bus.local.dir", below("bus")?, "--data-dir")
         .fallback("sinks.parquet.url", below("lake")?, "--data-dir")
+        .fallback("producers.files.positions", below("positions")?, "--data-dir")
         .fallback("sinks.parquet.flush.age", "10s", "up")
         .fallback("topics.partitions", 2, "up")
         .fallback("topics.retention.age", "24h", "up")
@@ -106,6 +107,9 @@ fn banner(config: &Config, data_dir: &Path) -> String {
             say("demo", "a shop of services is sending spans and logs".into());
         }
     }
+    if let Some(files) = config.producers.files.on().filter(|files| files.is_on()) {
+        say("files", files.paths.join(", "));
+    }
     say(
         "bus",
         match config.bus.kind {
@@ -154,6 +158,7 @@ mod tests {
         let config = load(&args("/data", false), false).expect("valid");
         assert_eq!(config.bus.local.dir, Path::new("/data/bus"));
         assert_eq!(config.sinks.parquet.on().expect("on").url, "/data/lake");
+        assert_eq!(config.producers.files.on().expect("on").positions, Path::new("/data/positions"));
         assert!(config.producers.generate.on().is_none());
         assert!(load(&args("/data", true), true).expect("valid").producers.generate.on().is_some());
     }

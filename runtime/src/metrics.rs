@@ -206,6 +206,10 @@ metrics! {
     /// Lists and watches of a Kubernetes API server by how they ended (`listed`, `closed`, `empty`, `silent`, `expired`,
     /// `failed`), gaps that were published (`gap`), and resource versions that are no numbers (`uncomparable`).
     cluster_watches: Family<OutcomeLabels, Counter> = "cluster_watches",
+    /// Files that are open for reading.
+    open_files: Family<ComponentLabels, Gauge> = "open_files",
+    /// Bytes of files that were read; what is read again counts again.
+    file_bytes_read: Family<ComponentLabels, Counter> = "file_bytes_read",
     /// Age of records, by their own time, when a backend acknowledged them.
     delivery_age_seconds: Family<ComponentLabels, Ages> = "delivery_age_seconds",
     /// Freshness: the age of the newest record that a backend has acknowledged.

@@ -72,6 +72,29 @@ fn topics_of_others_are_listed_and_a_wrong_entry_is_refused_with_its_key() {
 }
 
 #[test]
+fn files_are_read_where_there_are_paths_and_a_wrong_setting_is_refused_with_its_key() {
+    let built = |files: &str| {
+        let config = read(&format!("producers: {{files: {files}}}"), &[])?;
+        let selection = crate::components::Selection::parse(&["producers.files".into()]).expect("known");
+        crate::components::build(&config, &selection).map(|built| built.len())
+    };
+    for (files, components) in [("{}", 0), ("false", 0), ("{paths: []}", 0), ("{paths: [/var/log/pods/*/*/*.log]}", 1)]
+    {
+        assert_eq!(built(files).expect("valid"), components, "{files}");
+    }
+    let env = [("AFFLUX__PRODUCERS__FILES__PATHS", "/var/log/a.log,/var/log/b.log")];
+    assert_eq!(read("", &env).expect("valid").producers.files.on().expect("on").paths.len(), 2);
+    for (files, expected) in [
+        ("{pahts: [/a]}", "did you mean `producers.files.paths`?"),
+        ("{paths: ['/a/[']}", "`/a/[`, which is no pattern"),
+        ("{paths: [/a], multiline: {start: '('}}", "`producers.files.multiline.start` is no regular expression"),
+    ] {
+        let error = format!("{:#}", built(files).expect_err(files));
+        assert!(error.contains(expected), "{files}: {error}");
+    }
+}
+
+#[test]
 fn sources_are_listed_and_a_wrong_one_is_refused_with_its_key() {
     let built = |entry: &str| {
         let text = format!("bus: {{kafka: {{sources: [{{name: east, brokers: 'a:9092, b:9092'}}, {{{entry}}}]}}}}");

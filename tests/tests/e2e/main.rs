@@ -7,6 +7,7 @@ mod bus_local;
 mod collector;
 mod dead_letters;
 mod exactly_once;
+mod files;
 mod kafka_pipeline;
 mod kafka_security;
 mod kafka_topics;

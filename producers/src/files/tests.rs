@@ -1,0 +1,7 @@
+//! The component over files of a temporary directory and a bus in memory.
+
+mod crashes;
+mod harness;
+mod input;
+mod limits;
+mod rotation;
