@@ -1,4 +1,5 @@
-//! Log files to the local bus, in this process: lines and bytes per CPU-second, and what a thousand idle files cost.
+//! Log files to the local bus, in this process: lines and bytes per CPU-second, and what a thousand idle files cost, each
+//! with four that rotation left.
 //!
 //! The files are written before; CPU time is that of the whole process, the bus's checksums and writes with it. Arguments:
 //! `--lines N` per shape (2,000,000 by default), `--idle SECONDS` (20 by default).
@@ -157,6 +158,12 @@ async fn cost_of_idling(watch: FilesWatch, idle: Duration) -> Result<f64> {
     for file in 0..IDLE_FILES {
         let logs = dir.path().join(format!("logs/{file}"));
         fs::create_dir_all(&logs)?;
+        for rotated in 1..=4 {
+            fs::write(
+                logs.join(format!("0.log.20260101-00000{rotated}")),
+                "2026-01-01T00:00:00.000000001Z stdout F old\n",
+            )?;
+        }
         fs::write(logs.join("0.log"), "2026-01-01T00:00:00.000000001Z stdout F a line\n")?;
     }
     let running = Running::start(dir.path(), FilesConfig { watch, ..config(dir.path()) }).await?;

@@ -3,7 +3,7 @@
 mod recognise;
 mod rotated;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -39,6 +39,11 @@ pub(super) struct Catalog {
     passed_over: HashMap<FileKey, u64>,
     /// Files that rotation put aside before the first start. Compressed, they look new.
     history: BTreeSet<PathBuf>,
+    /// Where files lie that rotation put aside.
+    put_aside: HashMap<FileKey, PathBuf>,
+    /// Compressed files that are open.
+    unpacked: HashSet<FileKey>,
+    scanned: bool,
     /// The file that stood at each path when it was last looked at.
     standing: BTreeMap<PathBuf, FileKey>,
     /// Paths that are to be looked at again soon: what rotation makes of their files is under way.
@@ -60,6 +65,9 @@ impl Catalog {
             open: HashMap::new(),
             passed_over: HashMap::new(),
             history: BTreeSet::new(),
+            put_aside: HashMap::new(),
+            unpacked: HashSet::new(),
+            scanned: false,
             standing: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             copying: HashMap::new(),
@@ -79,13 +87,23 @@ impl Catalog {
         // What has left a path is older than what is found beside it now.
         self.place(clock);
         // It is also read before what stands at the path.
-        for rotated in found.rotated(self.positions.paths()) {
+        let all = found.rotated();
+        let places = all.iter().map(|rotated| (FileKey::of(&rotated.metadata), rotated.path.clone()));
+        self.put_aside = places.collect();
+        self.copying
+            .retain(|key, _| self.put_aside.contains_key(key) || self.standing.values().any(|other| other == key));
+        for rotated in all {
             let key = FileKey::of(&rotated.metadata);
             self.positions.seen(key, clock.unix_ms());
             // Another path may lead to the same file.
             let standing = self.standing.get(&rotated.of).and_then(|standing| self.open.get(standing));
             let elsewhere = standing.is_some_and(|owner| *owner != rotated.of);
-            if !elsewhere && !self.open.contains_key(&key) && !self.is_passed_over(key, rotated.metadata.len()) {
+            if elsewhere || self.open.contains_key(&key) || self.is_passed_over(key, rotated.metadata.len()) {
+                continue;
+            }
+            if self.is_full(&rotated.of) {
+                self.unsettled.insert(rotated.of);
+            } else {
                 let opened = self.open_rotated(&rotated, clock);
                 changed.extend(self.told(&rotated.path, opened).flatten());
             }
@@ -98,7 +116,7 @@ impl Catalog {
         }
         for (path, metadata) in &found.files {
             let key = FileKey::of(metadata);
-            if !self.open.contains_key(&key) && !self.is_passed_over(key, metadata.len()) {
+            if !self.open.contains_key(&key) && !self.is_passed_over(key, metadata.len()) && !self.is_full(path) {
                 let opened = self.open_standing(path, key, clock);
                 changed.extend(self.told(path, opened).flatten());
             }
@@ -111,12 +129,13 @@ impl Catalog {
         if self.passed_over.len() > 64 * (self.streams.len() + 16) {
             self.passed_over.clear();
         }
+        self.scanned = true;
         changed
     }
 
     /// Whether something is to be looked at again soon.
     pub(super) fn unsettled(&self) -> bool {
-        !(self.copying.is_empty() && self.unsettled.is_empty())
+        !self.unsettled.is_empty()
     }
 
     /// The file cannot be read, and is to be opened again.
@@ -152,20 +171,41 @@ impl Catalog {
             return Ok(None);
         }
         let length = metadata.len();
-        let mut segment = match self.positions.recognise(&file, key, path, &discover::rotated_from(path))? {
+        let from = discover::rotated_from(path);
+        let mut segment = match self.positions.recognise(&file, key, path, &from)? {
             // Rotation has given it a name that matches as well.
             Known::At(position) if position.path != *path => {
                 if position.offset < length {
                     return self.reopen(file, key, &position, clock).map(Some);
                 }
-                self.adopt(&file, key, length, &position)?;
+                self.adopt(&file, key, (length, length), &position)?;
                 return Ok(None);
             }
             Known::At(position) => Segment::resume(file, key, &position)?,
-            Known::Copying(_) if self.wait_for_copy(key, length, clock) => return Ok(None),
-            Known::Copying(_) | Known::New => Segment::new(file, key, path.clone()),
+            Known::Copying(_) if self.wait_for_copy(key, length, clock) => {
+                self.unsettled.insert(path.clone());
+                return Ok(None);
+            }
+            Known::Copying(position) => {
+                self.adopt(&file, key, (length, length), &position)?;
+                return Ok(None);
+            }
+            Known::New => match from.iter().find_map(|of| Some((of, *self.standing.get(of)?))) {
+                // Of the same file as one that rotation put aside under a name that does not match.
+                Some((of, standing)) if self.is_copy(key, standing) => {
+                    if self.stands_alike(of, standing, &file)? {
+                        self.unsettled.insert(path.clone());
+                        return Ok(None);
+                    }
+                    Segment::copy(file, key, standing, path.clone())
+                }
+                _ => Segment::new(file, key, path.clone()),
+            },
         };
-        if self.from_end && self.positions.is_first() {
+        if self.positions.is_first() && !self.scanned {
+            self.positions.standing(key);
+        }
+        if self.from_end && self.positions.is_first() && !self.scanned {
             segment.skip_to_end()?;
             if let Some(position) = segment.position(clock.unix_ms())? {
                 self.positions.known(position);
@@ -188,17 +228,17 @@ impl Catalog {
         path.to_owned()
     }
 
+    fn is_full(&self, path: &Path) -> bool {
+        self.streams.get(path).is_some_and(Stream::is_full)
+    }
+
     /// Whether a copy may still be growing.
     fn wait_for_copy(&mut self, key: FileKey, length: u64, clock: Clock) -> bool {
         let entry = self.copying.entry(key).or_insert((length, clock.now));
         if entry.0 != length {
             *entry = (length, clock.now);
         }
-        let growing = clock.now < entry.1 + COPYING;
-        if !growing {
-            self.copying.remove(&key);
-        }
-        growing
+        clock.now < entry.1 + COPYING
     }
 
     /// What was opened; a failure is told once.

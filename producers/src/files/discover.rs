@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, Pattern};
 
+use super::unpack::is_packed;
+
 /// Depth to which `**` goes.
 const DEPTH: usize = 16;
 
@@ -18,6 +20,8 @@ const OPTIONS: MatchOptions =
 #[derive(Clone, Debug)]
 pub(super) struct Patterns {
     paths: Vec<Vec<Part>>,
+    /// The same, as patterns of whole paths.
+    whole: Vec<Pattern>,
     exclude: Vec<Pattern>,
 }
 
@@ -33,6 +37,8 @@ enum Part {
 /// What there is now.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Paths where files stood, or may have stood.
+    known: BTreeSet<PathBuf>,
     /// Files, by the path that matched.
     pub(super) files: BTreeMap<PathBuf, Metadata>,
     /// Where links lead to, and the path that matched.
@@ -54,13 +60,18 @@ impl Patterns {
         };
         Ok(Self {
             paths: paths.iter().map(parts).collect::<Result<_, _>>()?,
+            whole: paths.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?,
             exclude: exclude.iter().map(|text| pattern(text)).collect::<Result<_, _>>()?,
         })
     }
 
-    /// Looks for all of them.
-    pub(super) fn find(&self) -> Found {
-        let mut found = Found::default();
+    /// Looks for all of them, and for what rotation made of those that are known.
+    pub(super) fn find<'a>(&self, known: impl Iterator<Item = &'a PathBuf>) -> Found {
+        let wanted = |path: &&PathBuf| {
+            let matches = |pattern: &Pattern| pattern.matches_path_with(path, OPTIONS);
+            self.whole.iter().any(matches) && !self.exclude.iter().any(matches)
+        };
+        let mut found = Found { known: known.filter(wanted).cloned().collect(), ..Found::default() };
         for parts in &self.paths {
             self.walk(PathBuf::new(), parts, &mut found);
         }
@@ -93,7 +104,8 @@ impl Patterns {
             return;
         }
         for (name, is_dir) in list(&base, found) {
-            if is_dir && !name.to_string_lossy().starts_with('.') {
+            // Positions are kept as text.
+            if is_dir && name.to_str().is_some_and(|name| !name.starts_with('.')) {
                 self.deep(base.join(name), parts, found, depth - 1);
             }
         }
@@ -102,6 +114,11 @@ impl Patterns {
     fn take(&self, path: PathBuf, found: &mut Found) {
         if self.exclude.iter().any(|pattern| pattern.matches_path_with(&path, OPTIONS)) {
             return;
+        }
+        // What rotation compressed is read as such.
+        let from = if is_packed(&path) { rotated_from(&path) } else { Vec::new() };
+        if !from.is_empty() {
+            return found.known.extend(from);
         }
         // Follows links; what is no file, or gone already, is none.
         let Ok(metadata) = fs::metadata(&path) else { return };
@@ -155,16 +172,16 @@ pub(super) struct Rotated {
 }
 
 impl Found {
-    /// Files that rotation made of those that were found, and of those of `known` paths, whether or not one stands there
+    /// Files that rotation made of those that were found, and of those of known paths, whether or not one stands there
     /// now; oldest first: `0.log.20240101-000000`, `app.log.1`, `app.log-20240101`, each also with `.gz`. Those that match
     /// themselves are not among them.
     ///
     /// Whatever had left its path when this was found is among them.
-    pub(super) fn rotated<'a>(&'a self, known: impl Iterator<Item = &'a PathBuf>) -> Vec<Rotated> {
+    pub(super) fn rotated(&self) -> Vec<Rotated> {
         let places: BTreeMap<&Path, &Path> =
             self.links.iter().map(|(place, path)| (path.as_path(), place.as_path())).collect();
         let mut by_dir: BTreeMap<&Path, BTreeMap<&OsStr, &Path>> = BTreeMap::new();
-        for path in known.chain(self.files.keys()) {
+        for path in self.known.iter().chain(self.files.keys()) {
             let place = places.get(path.as_path()).copied().unwrap_or(path);
             if let (Some(dir), Some(name)) = (place.parent(), place.file_name()) {
                 by_dir.entry(dir).or_default().insert(name, path);
@@ -228,7 +245,7 @@ mod tests {
 
     fn find(dir: &Path, paths: &[&str], exclude: &[&str]) -> (Vec<String>, Found) {
         let full = |paths: &[&str]| paths.iter().map(|path| format!("{}/{path}", dir.display())).collect::<Vec<_>>();
-        let found = Patterns::new(&full(paths), &full(exclude)).unwrap().find();
+        let found = Patterns::new(&full(paths), &full(exclude)).unwrap().find([].iter());
         let name = |path: &PathBuf| path.strip_prefix(dir).unwrap().display().to_string();
         (found.files.keys().map(name).collect(), found)
     }
@@ -264,9 +281,11 @@ mod tests {
         let names =
             ["0.log", "0.log.20240101-000000", "0.log.1", "0.log-2024.gz", "0.log.old", "0.log.json", "10.log.1"];
         let dir = tree(&names);
-        let (path, (_, found)) = (dir.path().join("10.log"), find(dir.path(), &["0.log"], &[]));
+        let patterns = ["0.log", "10.log"].map(|name| dir.path().join(name).display().to_string());
+        let known = ["10.log", "elsewhere.log"].map(|name| dir.path().join(name));
+        let found = Patterns::new(&patterns, &[]).unwrap().find(known.iter());
         let mut found: Vec<_> = found
-            .rotated([path].iter())
+            .rotated()
             .into_iter()
             .map(|rotated| rotated.path.file_name().unwrap().to_str().unwrap().to_owned())
             .collect();
@@ -282,7 +301,7 @@ mod tests {
         let dir = tree(&["pods/0.log", "pods/0.log.1", "links/a.log.1"]);
         std::os::unix::fs::symlink(dir.path().join("pods/0.log"), dir.path().join("links/a.log")).unwrap();
         let (_, found) = find(dir.path(), &["links/*.log"], &[]);
-        let rotated = found.rotated([].iter());
+        let rotated = found.rotated();
         assert_eq!(rotated.len(), 1);
         assert!(rotated[0].path.ends_with("pods/0.log.1") && rotated[0].of.ends_with("links/a.log"), "{rotated:?}");
     }

@@ -31,6 +31,8 @@ const SCAN_AT_MOST_EVERY: Duration = Duration::from_millis(50);
 const SCAN_SHARE: u32 = 10;
 /// The same, however long a look takes.
 const SCAN_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
+/// What may be told between two rounds.
+const TOLD_AT_ONCE: usize = 256;
 /// When copies that are being made are looked at again.
 const UNSETTLED: Duration = Duration::from_millis(500);
 
@@ -97,6 +99,8 @@ pub(super) struct Engine {
     queued: BTreeSet<PathBuf>,
     /// Paths that are to be looked at by then.
     due: BTreeMap<PathBuf, Instant>,
+    /// How often paths have become due.
+    dues: usize,
     links: BTreeMap<PathBuf, PathBuf>,
     times: Times,
     published: bool,
@@ -142,6 +146,7 @@ impl Engine {
             ready: VecDeque::new(),
             queued: BTreeSet::new(),
             due: BTreeMap::new(),
+            dues: 0,
             links: BTreeMap::new(),
             times: Times { scanned: None, rested: now, scan: now, poll: now, save: now, round: now },
             published: false,
@@ -163,7 +168,7 @@ impl Engine {
     /// Waits until there is something to do; `false` once there never will be.
     fn listen(&mut self) -> bool {
         let mut wait = self.wake_at().saturating_duration_since(Instant::now());
-        loop {
+        for _ in 0..TOLD_AT_ONCE {
             match self.wakes.recv_timeout(wait) {
                 Ok(wake) => self.take(wake),
                 Err(RecvTimeoutError::Timeout) => return !self.published,
@@ -175,6 +180,7 @@ impl Engine {
             // Whatever else has been told already, and what is told until the next round is due.
             wait = self.wake_at().saturating_duration_since(Instant::now());
         }
+        true
     }
 
     fn wake_at(&self) -> Instant {
@@ -232,7 +238,7 @@ impl Engine {
     fn scan(&mut self) {
         let clock = clock();
         if self.times.scan <= clock.now {
-            let found = self.settings.patterns.find();
+            let found = self.settings.patterns.find(self.catalog.positions.paths());
             for path in self.catalog.scan(&found, clock) {
                 self.queue(path);
             }
@@ -259,7 +265,12 @@ impl Engine {
             let every = if told { self.settings.scan_interval } else { self.settings.poll_interval };
             self.times.poll = clock.now + every;
         }
-        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= clock.now).map(|(path, _)| path.clone()).collect();
+        let mut due: Vec<_> =
+            self.due.iter().filter(|(_, at)| **at <= clock.now).map(|(path, _)| path.clone()).collect();
+        // What all files may take together goes to each of them in turn.
+        self.dues = self.dues.wrapping_add(1);
+        let first = self.dues % due.len().max(1);
+        due.rotate_left(first);
         for path in due {
             self.due.remove(&path);
             self.queue(path);

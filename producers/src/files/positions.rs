@@ -3,7 +3,7 @@
 //! The file is replaced as a whole, by a rename after a sync, so that a crash leaves the old one or the new one. It holds
 //! nothing that the bus has not acknowledged (D3).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -68,6 +68,8 @@ pub(super) struct Positions {
     since_ms: u64,
     /// The same, of paths of which positions were forgotten, because there were too many.
     forgotten_ms: BTreeMap<PathBuf, u64>,
+    /// Files that stood at their paths then, and of which nothing has been acknowledged: whatever their age, they are none.
+    unread: HashSet<FileKey>,
     first: bool,
     changed: bool,
 }
@@ -87,6 +89,7 @@ pub(super) enum Loaded {
 struct Content {
     since_ms: u64,
     forgotten_ms: BTreeMap<PathBuf, u64>,
+    unread: Vec<FileKey>,
     files: Vec<Position>,
 }
 
@@ -105,6 +108,7 @@ impl Positions {
             by_path: HashMap::new(),
             since_ms: now_ms,
             forgotten_ms: BTreeMap::new(),
+            unread: HashSet::new(),
             first: true,
             changed: true,
         };
@@ -120,6 +124,7 @@ impl Positions {
             return Ok((positions, Loaded::Damaged(aside)));
         };
         (positions.since_ms, positions.forgotten_ms) = (content.since_ms, content.forgotten_ms);
+        positions.unread = content.unread.into_iter().collect();
         for position in content.files {
             positions.read(position.clone());
             positions.acked.insert(position.id(), position);
@@ -179,6 +184,16 @@ impl Positions {
         self.forgotten_ms.get(path).copied().unwrap_or_default().max(self.since_ms)
     }
 
+    /// A file stands at its path at the very first look.
+    pub(super) fn standing(&mut self, key: FileKey) {
+        self.unread.insert(key);
+    }
+
+    /// Whether it is one of those, and nothing of it has been acknowledged.
+    pub(super) fn stood_unread(&self, key: FileKey) -> bool {
+        self.unread.contains(&key)
+    }
+
     /// Whether nothing has ever been saved.
     pub(super) fn is_first(&self) -> bool {
         self.first
@@ -208,8 +223,13 @@ impl Positions {
         self.forget(now_ms);
         let mut files: Vec<_> = self.acked.values().cloned().collect();
         files.sort_by(|a, b| (&a.path, a.key).cmp(&(&b.path, b.key)));
+        if !self.unread.is_empty() {
+            let acked: HashSet<_> = self.acked.keys().map(|(key, _)| *key).collect();
+            self.unread.retain(|key| !acked.contains(key));
+        }
         let (since_ms, forgotten_ms) = (self.since_ms, self.forgotten_ms.clone());
-        let json = serde_json::to_vec(&Content { since_ms, forgotten_ms, files })?;
+        let unread = self.unread.iter().copied().collect();
+        let json = serde_json::to_vec(&Content { since_ms, forgotten_ms, unread, files })?;
         let fresh = self.path.with_extension("new");
         let mut file = File::create(&fresh)?;
         writeln!(file, "{MAGIC} {:016x}", digest(&[&json]))?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use afflux_bus::{BusError, ErrorClass, Generation, Headers, PartitionId, Producer, Received, Record};
 use afflux_runtime::Backoff;
 use afflux_runtime::dead_letter::{self, Refusal};
+use afflux_schemas::otlp::split;
 use afflux_schemas::topics::{HEADER_ITEMS, HEADER_SOURCE_CLUSTER};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
@@ -82,11 +83,7 @@ impl Publisher {
     fn records(&self, chunk: Chunk, records: &mut Vec<Record>) {
         let timestamp_ms = dead_letter::now_ms();
         for request in chunk.requests {
-            let mut headers = Headers::new();
-            headers.push(HEADER_ITEMS, request.items.to_string());
-            if let Some(cluster) = &self.to.cluster {
-                headers.push(HEADER_SOURCE_CLUSTER, cluster.clone());
-            }
+            let headers = self.headers(request.items);
             let to = PartitionId { topic: Arc::clone(&self.to.logs), partition: chunk.partition };
             records.push(Record { to, key: None, value: Some(request.value), timestamp_ms, headers });
         }
@@ -112,15 +109,10 @@ impl Publisher {
                 }
                 Err(error) => error,
             };
-            if let BusError::TooLarge { to, size, .. } = &error {
-                let large = |record: &&mut Record| record.to == *to && record.size() >= *size;
-                let mut replaced = false;
-                for record in records.iter_mut().filter(large) {
-                    replaced |= self.replace(record);
-                }
-                if replaced {
-                    continue;
-                }
+            if let BusError::TooLarge { to, size, .. } = &error
+                && self.shrink(&mut records, to, *size)
+            {
+                continue;
             }
             let ErrorClass::Transient(after) = error.class() else { return Err(error) };
             tracing::warn!(%error, "the bus does not take log lines; retrying");
@@ -138,14 +130,56 @@ impl Publisher {
         tokio::time::sleep(FAREWELL).await;
     }
 
-    /// Puts a dead letter in the place of a record that is too large (D7), and a short one in the place of such a letter.
+    fn headers(&self, items: u64) -> Headers {
+        let mut headers = Headers::new();
+        headers.push(HEADER_ITEMS, items.to_string());
+        if let Some(cluster) = &self.to.cluster {
+            headers.push(HEADER_SOURCE_CLUSTER, cluster.clone());
+        }
+        headers
+    }
+
+    /// Makes what has that size or more smaller, where it is bound for `to`; `false` where nothing can be.
+    fn shrink(&self, records: &mut Vec<Record>, to: &PartitionId, size: usize) -> bool {
+        let (mut shrunk, mut smaller) = (false, Vec::with_capacity(records.len() + 1));
+        for mut record in records.drain(..) {
+            if record.to != *to || record.size() < size {
+                smaller.push(record);
+                continue;
+            }
+            let halves = self.halves(&record);
+            if halves.len() > 1 {
+                shrunk = true;
+                smaller.extend(halves);
+            } else {
+                shrunk |= self.replace(&mut record);
+                smaller.push(record);
+            }
+        }
+        *records = smaller;
+        shrunk
+    }
+
+    /// The lines of a record in two records; nothing of what is no more than one line.
+    fn halves(&self, record: &Record) -> Vec<Record> {
+        let items = dead_letter::items(&record.headers);
+        if record.to.topic != self.to.logs || items < 2 {
+            return Vec::new();
+        }
+        let halves = split::at_item(&record.value.clone().unwrap_or_default(), items / 2).into_iter();
+        let half =
+            |half: split::Part| Record { value: Some(half.value), headers: self.headers(half.items), ..record.clone() };
+        halves.map(half).collect()
+    }
+
+    /// Puts a dead letter in the place of a line that is too large (D7), and a short one in the place of such a letter.
     fn replace(&self, record: &mut Record) -> bool {
         let (topic, partitions) = &self.to.dead_letters;
         if record.to.topic == *topic {
             return dead_letter::shorten(record);
         }
         let error = format!(
-            "a record of {} bytes is too large for {}; lower producers.files.limits.record_bytes",
+            "a line of {} bytes is too large for {}; lower producers.files.limits.line_bytes",
             record.size(),
             record.to
         );

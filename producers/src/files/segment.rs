@@ -35,6 +35,8 @@ pub(super) struct Segment {
     tail: Tail,
     /// The position that was last given out.
     told: Option<u64>,
+    /// When there was more in it for the last time.
+    pub(super) grown: Option<Instant>,
     /// Since when it no longer stands at its path.
     pub(super) retired: Option<Instant>,
     /// Since when its successor is read.
@@ -106,6 +108,7 @@ impl Segment {
             joiner: Joiner::default(),
             tail: Tail::default(),
             told: None,
+            grown: None,
             retired: None,
             handed_over: None,
             carried_on: false,
@@ -129,7 +132,11 @@ impl Segment {
         anchor.truncate(read);
         let (read, head, fingerprint, identity) =
             (position.offset, position.head, Some(position.fingerprint), position.key);
-        Ok(Self { read, anchor, head, fingerprint, identity, ..Self::new(file, key, position.path.clone()) })
+        // Every line is wrapped as the first one is.
+        let mut first = [0; HEAD];
+        let length = read_at(&file, &mut first, 0)?;
+        let format = memchr::memchr(b'\n', &first[..length]).map(|end| Format::of(&first[..end]));
+        Ok(Self { read, anchor, head, fingerprint, identity, format, ..Self::new(file, key, position.path.clone()) })
     }
 
     /// Leaves out what is in the file already. The lines behind carry the fingerprint that they would have had.
@@ -157,6 +164,13 @@ impl Segment {
         let read = read_at(&self.file, &mut self.anchor, end - anchor)?;
         self.anchor.truncate(read);
         Ok(())
+    }
+
+    /// Whether it begins as a text of which that is the head.
+    pub(super) fn begins(&self, head: &[u8]) -> io::Result<bool> {
+        let mut begin = [0; HEAD];
+        let read = read_at(&self.file, &mut begin, 0)?;
+        Ok(read > 0 && head.starts_with(&begin[..read]))
     }
 
     /// How far it has been read.
@@ -228,6 +242,9 @@ impl Segment {
             left -= consumed;
             self.advance(&buffer[..filled], back + consumed)?;
             writer.tally.bytes += consumed as u64;
+        }
+        if left != self.tail.bytes || data.len() > left {
+            self.grown = Some(now);
         }
         if left == 0 {
             (self.tail.bytes, self.tail.since) = (0, None);

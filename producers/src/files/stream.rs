@@ -18,6 +18,9 @@ pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// The same, from when there is something in the file that follows it.
 const LINGER_FOLLOWED: Duration = Duration::from_secs(1);
 
+/// Files of one path that are open at a time. Others wait under the names that rotation gave them.
+const MOST_OPEN: usize = 64;
+
 /// How often such a file is looked at: its writes are told under a name that nobody knows.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -132,6 +135,17 @@ impl Stream {
         self.segments.iter().any(|segment| segment.unlooked)
     }
 
+    /// Whether it has as many files open as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.segments.len() >= MOST_OPEN
+    }
+
+    /// Whether one of its files that left the path begins as a text of which that is the head.
+    pub(super) fn begins(&self, head: &[u8]) -> io::Result<bool> {
+        let mut retired = self.segments.iter().filter(|segment| segment.retired.is_some());
+        retired.try_fold(false, |any, segment| Ok(any || segment.begins(head)?))
+    }
+
     /// The file that stands at the path, as far as is known.
     pub(super) fn current(&self) -> Option<FileKey> {
         self.segments.iter().rev().find(|segment| segment.retired.is_none()).map(|segment| segment.key)
@@ -231,8 +245,8 @@ impl Segment {
     fn ended(&self, clock: Clock, scanned: Instant, followed: bool) -> bool {
         match (self.retired, self.handed_over) {
             (None, _) => false,
-            (Some(_), Some(since)) => since + LINGER_FOLLOWED <= clock.now,
-            (Some(since), None) => !followed && since + LINGER <= scanned,
+            (Some(_), Some(since)) => since.max(self.grown.unwrap_or(since)) + LINGER_FOLLOWED <= clock.now,
+            (Some(since), None) => !followed && since.max(self.grown.unwrap_or(since)) + LINGER <= scanned,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The component over files of a temporary directory and a bus in memory.
 
+mod copies;
 mod crashes;
 mod harness;
 mod input;

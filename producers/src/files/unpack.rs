@@ -20,13 +20,14 @@ pub(super) fn is_packed(path: &Path) -> bool {
 /// Whether a compressed file holds what was read up to a position and nothing else, as far as its first bytes and its
 /// length tell.
 pub(super) fn ends_at(packed: &File, position: &Position) -> io::Result<bool> {
-    Ok(length(packed)? == position.offset & u64::from(u32::MAX) && head(packed, position.head.bytes)? == position.head)
+    Ok(length(packed)? == position.offset & u64::from(u32::MAX)
+        && Head::of(&first(packed, position.head.bytes)?) == position.head)
 }
 
 /// The position at the end of a compressed file, by which it is known again.
 pub(super) fn unpacked(packed: &File, path: &Path, key: FileKey, now_ms: u64) -> io::Result<Position> {
     let (offset, path, written_ms) = (length(packed)?, path.to_owned(), modified_ms(&packed.metadata()?).min(now_ms));
-    let head = head(packed, offset.min(HEAD as u64))?;
+    let head = Head::of(&first(packed, offset.min(HEAD as u64))?);
     // Nothing carries its fingerprint, and nobody looks at its mark.
     Ok(Position { path, key, fingerprint: 0, head, offset, mark: 0, written_ms, seen_ms: now_ms })
 }
@@ -39,11 +40,16 @@ fn length(mut packed: &File) -> io::Result<u64> {
     Ok(u32::from_le_bytes(length).into())
 }
 
-fn head(mut packed: &File, bytes: u64) -> io::Result<Head> {
+/// What a compressed file begins with.
+pub(super) fn unpacked_head(packed: &File) -> io::Result<Vec<u8>> {
+    first(packed, HEAD as u64)
+}
+
+fn first(mut packed: &File, bytes: u64) -> io::Result<Vec<u8>> {
     packed.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::with_capacity(HEAD);
-    MultiGzDecoder::new(packed).take(bytes).read_to_end(&mut head)?;
-    Ok(Head::of(&head))
+    let mut first = Vec::with_capacity(HEAD);
+    MultiGzDecoder::new(packed).take(bytes).read_to_end(&mut first)?;
+    Ok(first)
 }
 
 /// What a compressed file holds, as a file without a name in that directory.

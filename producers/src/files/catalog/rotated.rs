@@ -13,9 +13,12 @@ use super::super::identity::{FileKey, mark, modified_ms};
 use super::super::positions::Position;
 use super::super::segment::Segment;
 use super::super::stream::Clock;
-use super::super::unpack::{ends_at, is_packed, unpack, unpacked};
+use super::super::unpack::{ends_at, is_packed, unpack, unpacked, unpacked_head};
 use super::recognise::{Known, Text};
 use super::{Catalog, SLACK_MS};
+
+/// Compressed files that are open at a time, each of which takes its room on the disk.
+const MOST_UNPACKED: usize = 4;
 
 impl Catalog {
     /// Opens a file that rotation put aside, where there is something to read in it; answers the path that it is read for.
@@ -23,11 +26,12 @@ impl Catalog {
         let Rotated { of, path, metadata } = rotated;
         let (key, length) = (FileKey::of(metadata), metadata.len());
         let history = modified_ms(metadata).saturating_add(SLACK_MS) < self.positions.since_ms(of);
-        if history && !self.positions.reaches_further(key, length) {
+        if history && !self.positions.stood_unread(key) && !self.positions.reaches_further(key, length) {
             self.history.insert(path.clone());
             self.passed_over.insert(key, length);
             return Ok(None);
         }
+        self.history.remove(path);
         let file = File::open(path)?;
         if FileKey::of(&file.metadata()?) != key {
             self.unsettled.insert(of.clone());
@@ -40,8 +44,12 @@ impl Catalog {
         let Rotated { of, metadata, .. } = rotated;
         let (key, length) = (FileKey::of(metadata), file.metadata()?.len());
         match self.positions.recognise(&file, key, of, std::slice::from_ref(of))? {
+            // What it seems to be a copy of is still there, under another name: they only begin alike.
+            Known::At(position) | Known::Copying(position) if self.lies_elsewhere(key, &position)? => {
+                self.open_unknown(file, rotated, clock)
+            }
             Known::At(position) if position.offset >= length => {
-                self.adopt(&file, key, length, &position)?;
+                self.adopt(&file, key, (length, length), &position)?;
                 Ok(None)
             }
             // It is there that it is read on.
@@ -55,7 +63,7 @@ impl Catalog {
                 Ok(None)
             }
             Known::Copying(position) => {
-                self.adopt(&file, key, length, &position)?;
+                self.adopt(&file, key, (length, length), &position)?;
                 Ok(None)
             }
             Known::New => self.open_unknown(file, rotated, clock),
@@ -66,20 +74,16 @@ impl Catalog {
     fn open_unknown(&mut self, file: File, rotated: &Rotated, clock: Clock) -> io::Result<Option<PathBuf>> {
         let Rotated { of, metadata, .. } = rotated;
         let key = FileKey::of(metadata);
-        let standing = self.standing.get(of).copied();
-        // What was renamed was there before the file that stands at its path now. A copy of that one came after it.
-        let original = standing.filter(|standing| standing.born < key.born || key.born == 0 && self.knows(*standing));
+        let original = self.standing.get(of).copied().filter(|standing| self.is_copy(key, *standing));
         let Some(original) = original else {
             return Ok(Some(self.add_retired(of, Segment::new(file, key, of.clone()), clock)));
         };
-        let standing = File::open(of)?;
-        let same = FileKey::of(&standing.metadata()?) == original && standing.metadata()?.len() >= metadata.len();
-        let text = Text::new(&file)?;
-        if same && text.begins_as(&Text::new(&standing)?) {
-            // Not truncated yet, if ever: it is read where it stands.
+        // Not truncated yet, if ever: it is read where it stands.
+        if self.stands_alike(of, original, &file)? {
             self.unsettled.insert(of.clone());
             return Ok(None);
         }
+        let text = Text::new(&file)?;
         if let (Some(stream), Some(fingerprint)) = (self.streams.get_mut(of), text.fingerprint(original)) {
             stream.take_over(original, fingerprint);
         }
@@ -108,28 +112,84 @@ impl Catalog {
             }
             return Ok(None);
         }
-        let file = unpack(packed, self.positions.dir())?;
+        let head = unpacked_head(packed).map(Some).or_else(|error| self.give_up(error, rotated))?;
+        let Some(head) = head else { return Ok(None) };
+        // What is open is read to its end anyway. Few are unpacked at a time.
+        self.unpacked.retain(|key| self.open.contains_key(key));
+        let open = self.streams.get(of).map_or(Ok(false), |stream| stream.begins(&head))?;
+        if open || self.unpacked.len() >= MOST_UNPACKED {
+            self.unsettled.insert(of.clone());
+            return Ok(None);
+        }
+        let Some(file) =
+            unpack(packed, self.positions.dir()).map(Some).or_else(|error| self.give_up(error, rotated))?
+        else {
+            return Ok(None);
+        };
+        self.unpacked.insert(key);
         match self.positions.recognise(&file, key, of, std::slice::from_ref(of))? {
-            // What is open is read to its end anyway.
-            Known::At(position) if position.key != key && self.open.contains_key(&position.key) => Ok(None),
             Known::At(position) => self.reopen(file, key, &position, clock).map(Some),
-            Known::Copying(_) | Known::New => {
-                Ok(Some(self.add_retired(of, Segment::new(file, key, of.clone()), clock)))
+            // A copy of what was read further.
+            Known::Copying(position) => {
+                self.adopt(&file, key, (file.metadata()?.len(), length), &position)?;
+                Ok(None)
             }
+            Known::New => Ok(Some(self.add_retired(of, Segment::new(file, key, of.clone()), clock))),
         }
     }
 
-    /// Takes note that a copy holds nothing but what was read, once the bus has it.
-    pub(super) fn adopt(&mut self, file: &File, key: FileKey, length: u64, position: &Position) -> io::Result<()> {
+    /// What is no compressed file, or not all of one, is left alone as long as it does not change.
+    fn give_up<T>(&mut self, error: io::Error, rotated: &Rotated) -> io::Result<Option<T>> {
+        use io::ErrorKind::{FileTooLarge, InvalidData, InvalidInput, UnexpectedEof};
+        if !matches!(error.kind(), InvalidData | InvalidInput | UnexpectedEof | FileTooLarge) {
+            return Err(error);
+        }
+        tracing::warn!(%error, path = %rotated.path.display(), "cannot unpack a file; it is left out");
+        self.passed_over.insert(FileKey::of(&rotated.metadata), rotated.metadata.len());
+        Ok(None)
+    }
+
+    /// Takes note that a copy holds nothing but what was read, once the bus has it: of its text, so many bytes, and of itself.
+    pub(super) fn adopt(
+        &mut self,
+        file: &File,
+        key: FileKey,
+        (text, length): (u64, u64),
+        position: &Position,
+    ) -> io::Result<()> {
         if position.key == key {
             self.passed_over.insert(key, length);
-        } else if !self.positions.is_acked(position, length) {
+        } else if !self.positions.is_acked(position, text) {
             self.unsettled.insert(position.path.clone());
-        } else if let Some(mark) = mark(file, length)? {
-            self.positions.known(position.of_copy(key, length, mark));
+        } else if let Some(mark) = mark(file, text)? {
+            self.positions.known(position.of_copy(key, text, mark));
             self.passed_over.insert(key, length);
         }
         Ok(())
+    }
+
+    /// Whether an unknown file is a copy of the one that stands at the path that it was rotated from: what was renamed was
+    /// there before that one, and a copy came after it.
+    pub(super) fn is_copy(&self, key: FileKey, standing: FileKey) -> bool {
+        standing.born < key.born || key.born == 0 && self.knows(standing)
+    }
+
+    /// Whether the file at a path still begins as a copy of it does, and is no shorter.
+    pub(super) fn stands_alike(&self, path: &Path, standing: FileKey, copy: &File) -> io::Result<bool> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let there = FileKey::of(&metadata) == standing && metadata.len() >= copy.metadata()?.len();
+        Ok(there && Text::new(copy)?.begins_as(&Text::new(&file)?))
+    }
+
+    /// Whether the file of a position lies under another name, as it was read.
+    fn lies_elsewhere(&self, key: FileKey, position: &Position) -> io::Result<bool> {
+        let Some(path) = self.put_aside.get(&position.key).filter(|_| position.key != key) else { return Ok(false) };
+        match File::open(path) {
+            Ok(file) => Ok(FileKey::of(&file.metadata()?) == position.key && Text::new(&file)?.fits(position)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the file at a path, which is open, holds what was read up to that position.

@@ -126,7 +126,7 @@ impl Running {
     }
 
     pub(super) fn lines(&self) -> Vec<Line> {
-        self.fake.records().iter().flat_map(|record| lines(record.value.as_ref().unwrap())).collect()
+        lines_of(&self.fake)
     }
 
     pub(super) async fn until(&self, what: &str, reached: impl Fn(&Self) -> bool) {
@@ -153,7 +153,7 @@ impl Running {
     pub(super) async fn stop(self) -> Vec<Line> {
         self.shutdown.cancel();
         tokio::time::timeout(PATIENCE, self.task).await.expect("stops").unwrap();
-        self.fake.records().iter().flat_map(|record| lines(record.value.as_ref().unwrap())).collect()
+        lines_of(&self.fake)
     }
 
     /// Ends it as a kill does, in as far as nothing is written any more.
@@ -162,16 +162,28 @@ impl Running {
         let _ = self.task.await;
         // The thread that reads ends when it hears of it.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        self.fake.records().iter().flat_map(|record| lines(record.value.as_ref().unwrap())).collect()
+        lines_of(&self.fake)
     }
 
     pub(super) fn changed(&self, reason: &'static str) -> u64 {
         self.metrics.changed_items.get_or_create(&ReasonLabels { component: NAME, reason }).get()
     }
 
+    pub(super) fn dead(&self, reason: &'static str) -> u64 {
+        self.metrics.dead_letters.get_or_create(&ReasonLabels { component: NAME, reason }).get()
+    }
+
     pub(super) fn open_files(&self) -> i64 {
         self.metrics.open_files.get_or_create(&ComponentLabels { component: NAME, signal: "logs" }).get()
     }
+}
+
+/// What came to the topic of log lines.
+fn lines_of(fake: &FakeBus) -> Vec<Line> {
+    let topic = Topics::default().ingest_logs();
+    let records = fake.records();
+    let records = records.iter().filter(|record| *record.to.topic == *topic);
+    records.flat_map(|record| lines(record.value.as_ref().unwrap())).collect()
 }
 
 fn text(attributes: &[KeyValue], key: &str) -> String {
@@ -214,4 +226,20 @@ pub(super) fn bodies(lines: &[Line]) -> Vec<&str> {
 pub(super) fn copy_truncate(path: &Path, copy: &Path) {
     fs::copy(path, copy).unwrap();
     File::options().write(true).truncate(true).open(path).unwrap();
+}
+
+/// Makes a file look an hour old.
+pub(super) fn age(path: &Path) {
+    let file = fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
+}
+
+/// Compresses a file as the kubelet does: under another name first.
+pub(super) fn compress(path: &Path) {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    out.write_all(&fs::read(path).unwrap()).unwrap();
+    let packed = path.with_file_name(format!("{}.gz", path.file_name().unwrap().to_str().unwrap()));
+    fs::write(packed.with_extension("tmp"), out.finish().unwrap()).unwrap();
+    fs::rename(packed.with_extension("tmp"), packed).unwrap();
+    fs::remove_file(path).unwrap();
 }

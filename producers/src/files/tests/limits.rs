@@ -85,3 +85,19 @@ async fn what_is_over_a_rate_waits_in_its_file_or_is_left_out_and_counted() {
     assert!(running.metrics.retries.get_or_create(&labels).get() > 0);
     running.kill().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_bus_finds_too_large_is_a_dead_letter_and_the_lines_around_it_arrive() {
+    let world = World::new();
+    let running = world.start(Mode::Ack);
+    world.append("a.log", "zero\n");
+    running.until_lines(1).await;
+    // A topic that takes less than the bus says.
+    running.fake.set(Mode::Limit(4096));
+    world.append("a.log", format!("one\n{}\ntwo\n", "x".repeat(8000)));
+    running.until("a dead letter", |running| running.dead("too_large") == 1).await;
+    world.append("a.log", "three\n");
+    running.until("three", |running| running.lines().iter().any(|line| line.body == "three")).await;
+    assert_eq!(bodies(&running.stop().await), ["zero", "one", "two", "three"]);
+    assert!(world.run_quietly().await.is_empty(), "its position has moved behind");
+}

@@ -143,23 +143,6 @@ async fn a_new_file_that_begins_as_the_old_one_did_is_read_whole() {
     assert_eq!(bodies(&world.run(|lines| lines.len() == 1).await), ["starting"], "whatever its inode");
 }
 
-/// Makes a file look an hour old.
-fn age(path: &std::path::Path) {
-    let file = fs::File::options().write(true).open(path).unwrap();
-    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3600)).unwrap();
-}
-
-/// Compresses a file as the kubelet does: under another name first.
-fn compress(path: &std::path::Path) {
-    use std::io::Write as _;
-    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    out.write_all(&fs::read(path).unwrap()).unwrap();
-    let packed = path.with_file_name(format!("{}.gz", path.file_name().unwrap().to_str().unwrap()));
-    fs::write(packed.with_extension("tmp"), out.finish().unwrap()).unwrap();
-    fs::rename(packed.with_extension("tmp"), packed).unwrap();
-    fs::remove_file(path).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_compressed_file_is_read_where_it_was_missed_and_from_where_it_was_left_and_not_where_it_was_read() {
     let world = World::new();
