@@ -77,14 +77,14 @@ impl KafkaSources {
 
     async fn try_destination(&self, context: &Context) -> Result<To, BusError> {
         let producer: Arc<dyn Producer> = context.bus.producer().await?;
-        let (spans, logs) = (self.topics.ingest_spans(), self.topics.ingest_logs());
-        let dead_letters = self.topics.dead_letters();
-        Ok(To {
-            spans: (spans.as_str().into(), producer.partitions(&spans).await?),
-            logs: (logs.as_str().into(), producer.partitions(&logs).await?),
-            dead_letters: (dead_letters.as_str().into(), producer.partitions(&dead_letters).await?),
-            producer,
-        })
+        let at = |topic: String| {
+            let producer = &producer;
+            async move { Ok::<_, BusError>((Arc::from(topic.as_str()), producer.partitions(&topic).await?)) }
+        };
+        let [spans, logs, events, objects] = copy::copied(&self.topics);
+        let topics = [at(spans).await?, at(logs).await?, at(events).await?, at(objects).await?];
+        let dead_letters = at(self.topics.dead_letters()).await?;
+        Ok(To { topics, dead_letters, producer })
     }
 }
 

@@ -3,24 +3,30 @@
 use std::sync::Arc;
 
 use afflux_bus::{Headers, PartitionId, Received, Record};
-use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ORIGIN, HEADER_SOURCE_CLUSTER};
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_ORIGIN, HEADER_SOURCE_CLUSTER, Topics};
 use bytes::Bytes;
 
 use super::config::SourceConfig;
 use super::publish::To;
+
+/// The topics that are copied: what producers write. A partition of a source becomes one here, so that of the objects, too,
+/// the last record of a key stays the last.
+pub(super) fn copied(topics: &Topics) -> [String; 4] {
+    [topics.ingest_spans(), topics.ingest_logs(), topics.ingest_events(), topics.objects()]
+}
 
 /// Where the records of one source go.
 #[derive(Clone, Debug)]
 pub(super) struct Routes {
     name: String,
     /// Topic there, topic here and its partitions.
-    topics: [(Arc<str>, Arc<str>, u32); 2],
+    topics: Vec<(Arc<str>, Arc<str>, u32)>,
 }
 
 impl Routes {
     pub(super) fn new(config: &SourceConfig, to: &To) -> Self {
-        let route = |from: String, (topic, partitions): &(Arc<str>, u32)| (from.into(), topic.clone(), *partitions);
-        let topics = [route(config.topics.ingest_spans(), &to.spans), route(config.topics.ingest_logs(), &to.logs)];
+        let route = |(from, (topic, partitions)): (String, &(Arc<str>, u32))| (from.into(), topic.clone(), *partitions);
+        let topics = copied(&config.topics).into_iter().zip(&to.topics).map(route).collect();
         Self { name: config.name.clone(), topics }
     }
 
@@ -71,20 +77,15 @@ fn is_origin(value: &Bytes) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use afflux_bus::Generation;
-    use afflux_schemas::topics::Topics;
-
     use super::*;
+    use afflux_bus::Generation;
 
     fn routes() -> Routes {
         let config =
             SourceConfig { name: "east".into(), group: "g".into(), topics: Topics::new("region"), fetch_bytes: 1 };
-        let topics = [config.topics.ingest_spans(), config.topics.ingest_logs()];
-        let [spans, logs] = topics.map(Arc::from);
-        Routes {
-            name: config.name,
-            topics: [(spans, "afflux.ingest.spans".into(), 3), (logs, "afflux.ingest.logs".into(), 3)],
-        }
+        let route = |(from, to): (String, String)| (from.into(), to.into(), 3);
+        let topics = copied(&config.topics).into_iter().zip(copied(&Topics::default()));
+        Routes { name: config.name, topics: topics.map(route).collect() }
     }
 
     fn record(topic: &str, partition: u32, headers: &[(&str, &str)]) -> Received {
@@ -114,6 +115,15 @@ mod tests {
         let expected =
             [("a", "1"), ("a", "2"), (HEADER_ORIGIN, "east:region.ingest.logs/2/17"), (HEADER_SOURCE_CLUSTER, "east")];
         assert_eq!(headers(&copy), expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
+    }
+
+    #[test]
+    fn events_and_objects_are_copied_and_so_is_that_an_object_went() {
+        for (from, to) in [("region.ingest.events", "afflux.ingest.events"), ("region.objects", "afflux.objects")] {
+            let copy = routes().copy(record(from, 1, &[(HEADER_CLUSTER, "edge")])).unwrap();
+            assert_eq!((copy.to, copy.key.as_deref(), copy.value), (PartitionId::new(to, 1), Some(&b"key"[..]), None));
+        }
+        assert_eq!(routes().copy(record("region.checkpoints", 0, &[])), None, "of a region's own producers");
     }
 
     #[test]

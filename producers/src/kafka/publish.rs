@@ -21,8 +21,8 @@ const READER: &str = "processors";
 #[derive(Clone)]
 pub(super) struct To {
     pub(super) producer: Arc<dyn Producer>,
-    pub(super) spans: (Arc<str>, u32),
-    pub(super) logs: (Arc<str>, u32),
+    /// As [`copied`](super::copy::copied) has them.
+    pub(super) topics: [(Arc<str>, u32); 4],
     pub(super) dead_letters: (Arc<str>, u32),
 }
 

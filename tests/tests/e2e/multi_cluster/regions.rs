@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use afflux_bus::kafka::{KafkaBus, KafkaConfig};
-use afflux_bus::{Bus, PartitionLag, Received};
-use afflux_schemas::topics::HEADER_CLUSTER;
+use afflux_bus::{Bus, Headers, PartitionId, PartitionLag, Received, Record};
+use afflux_runtime::dead_letter::now_ms;
+use afflux_schemas::topics::{HEADER_CLUSTER, HEADER_SOURCE_CLUSTER};
 use afflux_tests::afflux::{Afflux, Options};
 use afflux_tests::kafka::KafkaServer;
 use afflux_tests::numbered::{Numbered, count};
@@ -24,6 +25,8 @@ use super::{producer, send_logs, stored};
 
 const SPANS: &str = "regions.ingest.spans";
 const LOGS: &str = "regions.ingest.logs";
+const EVENTS: &str = "regions.ingest.events";
+const OBJECTS: &str = "regions.objects";
 /// Consumer group at the regions.
 const GROUP: &str = "afflux-sources";
 /// Records that are read again for certain.
@@ -42,7 +45,8 @@ struct Region {
 
 impl Region {
     async fn open(name: &'static str, kafka: KafkaServer, partitions: u32) -> anyhow::Result<Self> {
-        topic::create(&kafka.brokers(), &[(SPANS, partitions), (LOGS, partitions)]).await?;
+        let topics = [SPANS, LOGS, EVENTS, OBJECTS].map(|topic| (topic, partitions));
+        topic::create(&kafka.brokers(), &topics).await?;
         Ok(Self { name, kafka, numbered: Numbered::default() })
     }
 
@@ -50,6 +54,8 @@ impl Region {
     async fn load(&self, stop: &Arc<AtomicBool>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
         let (bus, producer) = producer(&self.kafka.brokers()).await?;
         send_logs(&*producer, LOGS, LOG_RECORDS).await?;
+        send_logs(&*producer, EVENTS, 1).await?;
+        producer.send(self.objects().to_vec()).await?;
         let (numbered, stop) = (self.numbered.clone(), Arc::clone(stop));
         Ok(tokio::spawn(async move {
             numbered.send(producer, SPANS, 2, stop).await;
@@ -57,9 +63,20 @@ impl Region {
         }))
     }
 
+    /// An object, and that it went.
+    fn objects(&self) -> [Record; 2] {
+        [Some("{}".into()), None].map(|value| Record {
+            to: PartitionId::new(OBJECTS, 1),
+            key: Some(format!("{}/Pod/1", self.name).into()),
+            value,
+            timestamp_ms: now_ms(),
+            headers: Headers::new(),
+        })
+    }
+
     async fn lag(&self) -> anyhow::Result<Vec<PartitionLag>> {
         let bus = KafkaBus::connect(KafkaConfig::new(self.kafka.brokers())).await?;
-        let lag = bus.lag(GROUP, &[SPANS.into(), LOGS.into()]).await;
+        let lag = bus.lag(GROUP, &[SPANS, LOGS, EVENTS, OBJECTS].map(Arc::from)).await;
         bus.close().await;
         Ok(lag?)
     }
@@ -207,6 +224,22 @@ async fn judge(regions: &[Region], records: &[Received]) -> anyhow::Result<usize
     Ok(origins.second_copies())
 }
 
+/// Events and objects of both regions are there as well, of each object its end last.
+async fn beside(regions: &[Region], central: &str) -> anyhow::Result<()> {
+    let events = topic::read(central, &[EVENTS], |records| records.len() >= regions.len()).await?;
+    let sources: HashSet<_> =
+        events.iter().map(|record| text(record, HEADER_SOURCE_CLUSTER)).collect::<Result<_, _>>()?;
+    ensure!(sources == regions.iter().map(|region| region.name.to_owned()).collect(), "events of {sources:?}");
+    let objects = topic::read(central, &[OBJECTS], |records| records.len() >= 2 * regions.len()).await?;
+    for region in regions {
+        let [put, gone] = region.objects();
+        let of_region: Vec<_> = objects.iter().filter(|record| record.key == put.key).collect();
+        ensure!(of_region.first().is_some_and(|record| record.value == put.value), "{of_region:?}");
+        ensure!(of_region.last().is_some_and(|record| record.value == gone.value), "{of_region:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_regions_arrive_centrally_through_outages_and_kills_and_second_copies_are_known() -> anyhow::Result<()> {
     let Some([east, west, central]) = brokers().await? else { return Ok(()) };
@@ -255,6 +288,7 @@ async fn two_regions_arrive_centrally_through_outages_and_kills_and_second_copie
     worked_off(&regions, &central.brokers()).await?;
     let records = topic::read(&central.brokers(), &["regions.spans"], |records| !records.is_empty()).await?;
     let again = judge(&regions, &records).await?;
+    beside(&regions, &central.brokers()).await?;
     eprintln!("{} outputs, {again} records were copied again", records.len());
     assert!(again as u64 >= AGAIN, "only {again} records were copied again");
     let joined = records.iter().filter(|record| super::origins::of(record).is_ok_and(|origins| origins.len() > 1));
