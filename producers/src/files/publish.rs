@@ -109,10 +109,14 @@ impl Publisher {
                 }
                 Err(error) => error,
             };
-            if let BusError::TooLarge { to, size, .. } = &error
-                && self.shrink(&mut records, to, *size)
-            {
-                continue;
+            if let BusError::TooLarge { to, size, .. } = &error {
+                // Kafka measures what comes together, so each is tried by itself before anything is made of it.
+                if records.len() > 1 {
+                    return self.send_apart(records).await;
+                }
+                if self.shrink(&mut records, to, *size) {
+                    continue;
+                }
             }
             let ErrorClass::Transient(after) = error.class() else { return Err(error) };
             tracing::warn!(%error, "the bus does not take log lines; retrying");
@@ -123,6 +127,15 @@ impl Publisher {
                 () = self.shutdown.cancelled() => return Ok(false),
             }
         }
+    }
+
+    async fn send_apart(&self, records: Vec<Record>) -> Result<bool, BusError> {
+        for record in records {
+            if !Box::pin(self.send(vec![record])).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn farewell(&self) {
