@@ -38,7 +38,7 @@ pub(super) struct Catalog {
     /// Files that are not read as long as they have so many bytes.
     passed_over: HashMap<FileKey, u64>,
     /// Files that rotation put aside before the first start. Compressed, they look new.
-    history: BTreeSet<PathBuf>,
+    history: HashMap<PathBuf, FileKey>,
     /// Where files lie that rotation put aside.
     put_aside: HashMap<FileKey, PathBuf>,
     /// Compressed files that are open.
@@ -64,7 +64,7 @@ impl Catalog {
             rate,
             open: HashMap::new(),
             passed_over: HashMap::new(),
-            history: BTreeSet::new(),
+            history: HashMap::new(),
             put_aside: HashMap::new(),
             unpacked: HashSet::new(),
             scanned: false,
@@ -95,6 +95,10 @@ impl Catalog {
         for rotated in all {
             let key = FileKey::of(&rotated.metadata);
             self.positions.seen(key, clock.unix_ms());
+            // A younger one has taken the name over.
+            if self.history.get(&rotated.path).is_some_and(|old| *old != key) {
+                self.history.remove(&rotated.path);
+            }
             // Another path may lead to the same file.
             let standing = self.standing.get(&rotated.of).and_then(|standing| self.open.get(standing));
             let elsewhere = standing.is_some_and(|owner| *owner != rotated.of);

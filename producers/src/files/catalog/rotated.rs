@@ -27,11 +27,10 @@ impl Catalog {
         let (key, length) = (FileKey::of(metadata), metadata.len());
         let history = modified_ms(metadata).saturating_add(SLACK_MS) < self.positions.since_ms(of);
         if history && !self.positions.stood_unread(key) && !self.positions.reaches_further(key, length) {
-            self.history.insert(path.clone());
+            self.history.insert(path.clone(), key);
             self.passed_over.insert(key, length);
             return Ok(None);
         }
-        self.history.remove(path);
         let file = File::open(path)?;
         if FileKey::of(&file.metadata()?) != key {
             self.unsettled.insert(of.clone());
@@ -94,7 +93,7 @@ impl Catalog {
     fn open_packed(&mut self, packed: &File, rotated: &Rotated, clock: Clock) -> io::Result<Option<PathBuf>> {
         let Rotated { of, path, metadata } = rotated;
         let (key, length) = (FileKey::of(metadata), metadata.len());
-        if self.history.contains(&path.with_extension("")) {
+        if self.history.contains_key(&path.with_extension("")) {
             let position = unpacked(packed, of, key, clock.unix_ms())?;
             self.positions.known(position);
             self.passed_over.insert(key, length);

@@ -108,3 +108,24 @@ async fn the_wrapping_of_a_file_is_known_after_a_restart_in_the_middle_of_a_line
     let lines = world.run(|lines| lines.len() == 2).await;
     assert_eq!((lines[1].body.as_str(), lines[1].iostream.as_str()), ("three", "stdout"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_was_that_of_history_says_nothing_of_the_next_file() {
+    let world = World::new();
+    world.append("a.log.1", "before our time\n");
+    age(&world.path("a.log.1"));
+    let running = world.start(Mode::Ack);
+    world.append("a.log", "one\n");
+    running.until_lines(1).await;
+    running.fake.set(Mode::Hang);
+    world.append("a.log", "two\n");
+    fs::remove_file(world.path("a.log.1")).unwrap();
+    world.rename("a.log", "a.log.1");
+    world.append("a.log", "three\n");
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    compress(&world.path("a.log.1"));
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    running.kill().await;
+    let lines = world.run(|lines| lines.len() == 2).await;
+    assert_eq!(bodies(&lines), ["two", "three"]);
+}
