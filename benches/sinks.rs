@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Items in a request that is on the bus.
 const ITEMS_PER_RECORD: usize = 512;
+/// Records that are written together.
+const AT_ONCE: usize = 32;
 /// 2026-01-01T00:00:00Z.
 const START_NANOS: u64 = 1_767_225_600_000_000_000;
 
@@ -117,7 +119,7 @@ async fn fill(bus: &dyn Bus, topics: &Topics, sink: &str, items: u64) -> Result<
     }
     let (producer, mut corpus) = (bus.producer().await?, Corpus::new(1, START_NANOS));
     let (mut written, mut records, mut now) = (0, 0_u32, START_NANOS);
-    let (mut parts, mut count) = (Vec::new(), 0);
+    let (mut parts, mut count, mut together) = (Vec::new(), 0, Vec::new());
     while written < items {
         let batch = corpus.next_request(ITEMS_PER_RECORD);
         now += batch.spans * 100_000;
@@ -136,9 +138,13 @@ async fn fill(bus: &dyn Bus, topics: &Topics, sink: &str, items: u64) -> Result<
         headers.push("afflux-cluster", Bytes::from_static(b"bench"));
         headers.push("afflux-items", count.to_string());
         let timestamp_ms = i64::try_from(now / 1_000_000)?;
-        producer.send(vec![Record { to, key: None, value: Some(value), timestamp_ms, headers }]).await?;
+        together.push(Record { to, key: None, value: Some(value), timestamp_ms, headers });
+        if together.len() >= AT_ONCE {
+            producer.send(std::mem::take(&mut together)).await?;
+        }
         (written, records) = (written + count, records + 1);
         (parts, count) = (Vec::new(), 0);
     }
+    producer.send(together).await?;
     Ok(written)
 }

@@ -45,6 +45,12 @@ pub trait Backend: Send + Sync + 'static {
     fn locate(&self, _batch: &Batch, _items: &[Named]) -> Option<Vec<Refused>> {
         None
     }
+
+    /// The items that requests name which were made of a batch; `None` where they do not tell, and all of the batch has to be
+    /// sent again where one of several requests cannot be stored as it is.
+    fn named(&self, _requests: &[Self::Request]) -> Option<Vec<Named>> {
+        None
+    }
 }
 
 /// What a topic carries.

@@ -39,21 +39,30 @@ pub(super) struct Deliverer<B> {
     pub(super) passed_over: AtomicU64,
 }
 
-/// What is left to do of a delivery.
-enum Next {
-    /// All requests are dealt with. Some items of theirs are refused for good, others are to be encoded anew.
-    Done { refused: Vec<Refused>, again: Vec<Refused> },
+/// What has come of the requests of a batch.
+#[derive(Default)]
+struct Outcome {
+    /// Items of requests that are dealt with: refused for good.
+    refused: Vec<Refused>,
+    /// Items of those that are to be encoded anew.
+    again: Vec<Refused>,
+    /// The first request that is not dealt with, and with it those behind it.
+    stopped: Option<(usize, Stopped)>,
+}
+
+/// What is to be done about a request that cannot be stored as it is.
+enum Stopped {
     /// It is to be encoded anew.
-    Again,
+    Anew,
     /// Parts of it may be taken.
     Split { reason: &'static str, error: String },
 }
 
 /// Items that an answer names and that are not found in the batch.
-fn not_found(items: &[Named]) -> Next {
+fn not_found(items: &[Named]) -> Stopped {
     let (reason, error) =
         items.first().map_or(("refused", String::new()), |item| (item.reason, item.error.to_string()));
-    Next::Split { reason, error }
+    Stopped::Split { reason, error }
 }
 
 impl<B: Backend> Deliverer<B> {
@@ -72,29 +81,51 @@ impl<B: Backend> Deliverer<B> {
         let mut left = vec![batch];
         while let Some(batch) = left.pop() {
             let encoded = self.backend.encode(&batch);
-            match self.hand_over(&batch, &encoded, &trouble).await {
-                Next::Done { refused, again } => {
-                    self.refuse(&batch, &refused, &trouble).await?;
-                    self.settled(&batch, &encoded, &trouble).await?;
-                    left.extend((!again.is_empty()).then(|| batch.only(&again)));
+            let Outcome { refused, again, stopped } = self.hand_over(&batch, &encoded, &trouble).await;
+            let again = |batch: &Batch| (!again.is_empty()).then(|| batch.only(&again));
+            let Some((at, stopped)) = stopped else {
+                self.settled(&batch, &encoded, &refused, &trouble).await?;
+                if !encoded.requests.is_empty() {
+                    self.note_ages(&batch);
                 }
-                Next::Again => left.push(batch),
-                Next::Split { reason, error } => match batch.split() {
-                    Some([first, second]) => left.extend([second, first]),
-                    None => {
-                        let refused = Refused { record: 0, value: None, items: batch.items(), reason, error };
-                        self.refuse(&batch, &[refused], &trouble).await?;
-                    }
-                },
-            }
+                left.extend(again(&batch));
+                continue;
+            };
+            let rest = match self.not_sent(&batch, &encoded, at) {
+                Some(rest) => {
+                    self.settled(&batch, &encoded, &refused, &trouble).await?;
+                    left.extend(again(&batch));
+                    rest
+                }
+                None => batch,
+            };
+            left.extend(self.parts(rest, stopped, &trouble).await?);
         }
         Ok(())
     }
 
+    /// What the requests from the `at`-th on hold, where others are stored and it can be told from them.
+    fn not_sent(&self, batch: &Batch, encoded: &Encoded<B::Request>, at: usize) -> Option<Batch> {
+        let named = (at > 0).then(|| self.backend.named(&encoded.requests[at..])).flatten()?;
+        self.backend.locate(batch, &named).map(|items| batch.only(&items))
+    }
+
+    /// What is sent instead of a batch that cannot be stored as it is, the last first. A single item becomes a dead letter.
+    async fn parts(&self, batch: Batch, stopped: Stopped, trouble: &Trouble) -> Result<Vec<Batch>, BusError> {
+        let Stopped::Split { reason, error } = stopped else { return Ok(vec![batch]) };
+        if let Some([first, second]) = batch.split() {
+            return Ok(vec![second, first]);
+        }
+        let refused = Refused { record: 0, value: None, items: batch.items(), reason, error };
+        self.refuse(&batch, &[refused], trouble).await?;
+        Ok(Vec::new())
+    }
+
     /// Attempts until the backend has said what becomes of each request.
-    async fn hand_over(&self, batch: &Batch, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Next {
-        let (mut given_up, mut to_encode) = (Vec::new(), Vec::new());
-        for request in &encoded.requests {
+    async fn hand_over(&self, batch: &Batch, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (at, request) in encoded.requests.iter().enumerate() {
+            let stopped = |outcome, stopped| Outcome { stopped: Some((at, stopped)), ..outcome };
             let mut pace = Backoff::new(self.config.retry.initial.0, self.config.retry.max.0);
             let mut blocked = Backoff::new(self.config.retry.initial.0, BLOCKED);
             for attempt in 0.. {
@@ -105,9 +136,11 @@ impl<B: Backend> Deliverer<B> {
                     }
                     Answer::StoredExcept { refused, again } => {
                         let located = [&refused, &again].map(|items| self.backend.locate(batch, items));
-                        let [Some(for_good), Some(once_more)] = located else { return not_found(&refused) };
-                        given_up.extend(for_good);
-                        to_encode.extend(once_more);
+                        let [Some(for_good), Some(once_more)] = located else {
+                            return stopped(outcome, not_found(&refused));
+                        };
+                        outcome.refused.extend(for_good);
+                        outcome.again.extend(once_more);
                         trouble.stored();
                         break;
                     }
@@ -120,10 +153,10 @@ impl<B: Backend> Deliverer<B> {
                         self.pass_over("rejected", rejected);
                         break;
                     }
-                    Answer::Refused { reason, error } => return Next::Split { reason, error },
+                    Answer::Refused { reason, error } => return stopped(outcome, Stopped::Split { reason, error }),
                     Answer::Otherwise { reason, error } => {
                         self.failed(trouble, (reason, &error), None);
-                        return Next::Again;
+                        return stopped(outcome, Stopped::Anew);
                     }
                     Answer::Later { reason, error, after } => {
                         self.failed(trouble, (reason, &error), None);
@@ -138,7 +171,7 @@ impl<B: Backend> Deliverer<B> {
             }
             trouble.over();
         }
-        Next::Done { refused: given_up, again: to_encode }
+        outcome
     }
 
     fn pass_over(&self, reason: &'static str, items: u64) {
@@ -162,14 +195,18 @@ impl<B: Backend> Deliverer<B> {
         trouble.failed(error, blocked);
     }
 
-    /// All that could be stored of a batch is.
-    async fn settled(&self, batch: &Batch, encoded: &Encoded<B::Request>, trouble: &Trouble) -> Result<(), BusError> {
+    /// All that could be stored of a batch is, or of it the requests that have been sent; these items of them are refused.
+    async fn settled(
+        &self,
+        batch: &Batch,
+        encoded: &Encoded<B::Request>,
+        refused: &[Refused],
+        trouble: &Trouble,
+    ) -> Result<(), BusError> {
+        self.refuse(batch, refused, trouble).await?;
         self.refuse(batch, &encoded.refused, trouble).await?;
         encoded.dropped.iter().for_each(|(reason, items)| self.count(&self.metrics.dropped_items, reason, *items));
         encoded.changed.iter().for_each(|(change, items)| self.count(&self.metrics.changed_items, change, *items));
-        if !encoded.requests.is_empty() {
-            self.note_ages(batch);
-        }
         Ok(())
     }
 

@@ -171,4 +171,8 @@ impl Backend for Loki {
     fn locate(&self, batch: &Batch, items: &[Named]) -> Option<Vec<Refused>> {
         sent::locate(&self.policy, &self.config, batch, items)
     }
+
+    fn named(&self, requests: &[LokiRequest]) -> Option<Vec<Named>> {
+        if self.config.protocol == Protocol::Native { sent::named(requests) } else { None }
+    }
 }

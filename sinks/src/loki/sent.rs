@@ -22,6 +22,8 @@ use crate::buffers;
 const NOT_COUNTED: &[u8] = b"detected_level";
 /// Why entries are sent again of which Loki says nothing.
 const UNSURE: &str = "unsure";
+/// Why entries are encoded anew that were made into requests and not sent.
+const REST: &str = "rest";
 const NANOS: u64 = 1_000_000_000;
 
 /// A stream as it was sent.
@@ -87,6 +89,21 @@ pub(super) fn not_stored(request: &LokiRequest, answer: &str) -> Option<NotStore
         not_stored.unsure.extend(stream.entries.iter().map(unsure));
     }
     Some(not_stored)
+}
+
+/// All entries of requests; `None` where one cannot be read.
+pub(super) fn named(requests: &[LokiRequest]) -> Option<Vec<Named>> {
+    let error: Arc<str> = "sent with others, of which some could not be stored".into();
+    let mut all = Vec::new();
+    for request in requests {
+        let plain = snap::raw::Decoder::new().decompress_vec(&request.body).ok()?;
+        for stream in streams(&plain)? {
+            let named =
+                |entry: &Entry<'_>| Named { id: id(stream.labels, entry.raw), reason: REST, error: Arc::clone(&error) };
+            all.extend(stream.entries.iter().map(named));
+        }
+    }
+    Some(all)
 }
 
 /// The stream of a request that holds one only.

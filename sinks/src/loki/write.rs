@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::encode::Encoder;
 use super::request::{LokiRequest, shard};
 use super::streams::Entry;
-use crate::buffers;
+use crate::buffers::{self, Snappy};
 
 /// Numbers of fields: streams in a request, labels and entries in a stream.
 const STREAMS: u32 = 1;
@@ -28,7 +28,7 @@ pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Ve
         entries.sort_by_key(order);
     }
     let most = encoder.config.limits.max_request_size.as_usize();
-    let mut writer = Writer { encoder: &encoder, body: buffers::take(), snappy: snap::raw::Encoder::new() };
+    let writer = Writer { encoder: &encoder };
     let mut requests = Vec::new();
     let mut rest = &entries[..];
     while let Some(first) = rest.first() {
@@ -42,15 +42,12 @@ pub(super) fn requests(mut encoder: Encoder<'_>, tenant: Option<Arc<str>>) -> Ve
         });
         rest = later;
     }
-    buffers::give(writer.body);
     buffers::give(encoder.buffer);
     requests
 }
 
 struct Writer<'e, 'a> {
     encoder: &'e Encoder<'a>,
-    body: Vec<u8>,
-    snappy: snap::raw::Encoder,
 }
 
 impl Writer<'_, '_> {
@@ -84,29 +81,28 @@ impl Writer<'_, '_> {
         entries.len()
     }
 
-    fn body(&mut self, entries: &[Entry]) -> Bytes {
-        self.body.clear();
+    fn body(&self, entries: &[Entry]) -> Bytes {
+        let mut body = Snappy::new();
         for entries in entries.chunk_by(|a, b| a.stream == b.stream) {
-            self.stream(entries);
+            self.stream(&mut body, entries);
         }
-        buffers::snappy(&mut self.snappy, &self.body)
+        body.finish()
     }
 
-    fn stream(&mut self, entries: &[Entry]) {
+    fn stream(&self, body: &mut Snappy, entries: &[Entry]) {
         let encoder = self.encoder;
         let labels = encoder.streams.all[entries[0].stream as usize].labels.as_bytes();
         let inner: usize = entries.iter().map(|entry| len_field_size(ENTRIES, self.size(entry))).sum();
-        let length = len_field_size(LABELS, labels.len()) + inner;
-        self.body.reserve(length + 16);
-        put_len_header(&mut self.body, STREAMS, length);
-        put_len_field(&mut self.body, LABELS, labels);
+        put_len_header(body.plain(), STREAMS, len_field_size(LABELS, labels.len()) + inner);
+        put_len_field(body.plain(), LABELS, labels);
         for entry in entries {
-            let size = self.size(entry);
-            put_len_header(&mut self.body, ENTRIES, size);
-            self.body.extend_from_slice(&encoder.buffer[entry.start..entry.start + entry.len]);
+            let plain = body.plain();
+            put_len_header(plain, ENTRIES, self.size(entry));
+            plain.extend_from_slice(&encoder.buffer[entry.start..entry.start + entry.len]);
             if let Some(shared) = entry.shared {
-                self.body.extend_from_slice(&encoder.shared[shared as usize].encoded);
+                plain.extend_from_slice(&encoder.shared[shared as usize].encoded);
             }
+            body.work();
         }
     }
 }

@@ -116,8 +116,7 @@ fn is_zero(point: &Point<'_>) -> bool {
 fn close<V: Version>(owner: Owner<'_>, zeros: bool, builder: Builder<V>) -> WriteRequest {
     let counts = builder.counts();
     let (message, records) = builder.finish();
-    let body = buffers::snappy(&mut snap::raw::Encoder::new(), &message);
-    buffers::give(message);
+    let body = buffers::snappy(message);
     let (tenant, owner) = (owner.header.cloned(), owner.tenant.cloned());
     WriteRequest { protocol: V::PROTOCOL, body, counts, zeros, tenant, owner, records }
 }

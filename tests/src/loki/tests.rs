@@ -1,5 +1,6 @@
 mod delivery;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -128,6 +129,34 @@ async fn what_is_stored_again_is_needless_where_its_client_was_told() {
         assert_eq!(send(n).await.0, 204);
     }
     assert_eq!(doubled(), (3, 1));
+}
+
+/// An answer takes a while. Says when the first request has come.
+static COME: AtomicBool = AtomicBool::new(false);
+const A_WHILE: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_does_not_wait_for_an_answer_is_not_told() {
+    let refuses: Refuses = |_| {
+        COME.store(true, Ordering::Relaxed);
+        tokio::task::block_in_place(|| std::thread::sleep(A_WHILE));
+        false
+    };
+    let loki = server(|options| (options.limits.head_block_bytes, options.refuses) = (1, Some(refuses))).await;
+    let send = |n: i64| push_as(&loki, &[], json!({"app": "a"}), json!([[at(NOW + n), "x"]]));
+    let come = async {
+        while !COME.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = send(1) => panic!("there is an answer"),
+        () = come => {}
+    }
+    for n in [2, 1] {
+        assert_eq!(send(n).await.0, 204);
+    }
+    assert_eq!((loki.found().doubled(), loki.found().needless), (1, 0));
 }
 
 #[tokio::test]

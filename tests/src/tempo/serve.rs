@@ -28,6 +28,7 @@ pub(crate) struct Connection {
     end: watch::Sender<Option<bool>>,
     cuts: watch::Receiver<u64>,
     cuts_before: u64,
+    socket: Arc<std::net::TcpStream>,
 }
 
 impl Connection {
@@ -36,10 +37,11 @@ impl Connection {
         self.end.send_replace(Some(reset));
     }
 
-    /// Whether all connections have been ended since it was accepted: its requests may still be worked on, their answers
-    /// reach nobody.
+    /// Whether answers reach nobody, although requests may still be worked on: all connections have been ended since it was
+    /// accepted, or the client has closed this one, as it does when an answer takes too long.
     pub(crate) fn is_cut(&self) -> bool {
-        *self.cuts.borrow() > self.cuts_before
+        let closed = || matches!(self.socket.peek(&mut [0]), Ok(0));
+        *self.cuts.borrow() > self.cuts_before || closed()
     }
 }
 
@@ -51,10 +53,10 @@ impl Server {
         let cuts = watch::Sender::new(0);
         let all_cuts = cuts.clone();
         let accepting = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, socket)) = accept(&listener).await {
                 let (router, tls, mut cut) = (router.clone(), tls.clone(), all_cuts.subscribe());
                 let (end, ended) = watch::channel(None);
-                let connection = Connection { end, cuts: cut.clone(), cuts_before: *cut.borrow() };
+                let connection = Connection { end, cuts: cut.clone(), cuts_before: *cut.borrow(), socket };
                 let router = router.layer(axum::Extension(connection));
                 tokio::spawn(async move {
                     tokio::select! {
@@ -83,6 +85,13 @@ impl Drop for Server {
         self.accepting.abort();
         self.cut();
     }
+}
+
+/// The next connection, with a second handle to its socket.
+async fn accept(listener: &TcpListener) -> std::io::Result<(TcpStream, Arc<std::net::TcpStream>)> {
+    let stream = listener.accept().await?.0.into_std()?;
+    let socket = Arc::new(stream.try_clone()?);
+    Ok((TcpStream::from_std(stream)?, socket))
 }
 
 /// Whether a connection ends with a reset, once that is told.

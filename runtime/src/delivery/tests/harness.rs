@@ -145,6 +145,8 @@ pub(super) struct Fake {
     hang_first: bool,
     left_out: Option<u64>,
     refused: Option<u64>,
+    /// Most numbers in a request.
+    most: usize,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -169,7 +171,7 @@ pub(super) struct Request {
 impl Fake {
     pub(super) fn new(kind: Kind) -> Self {
         let answer: Answering = Box::new(|_, _| Answer::Stored);
-        Self { kind, answer, hang_first: false, left_out: None, refused: None, seen: Arc::default() }
+        Self { kind, answer, hang_first: false, left_out: None, refused: None, most: usize::MAX, seen: Arc::default() }
     }
 
     pub(super) fn answering(self, answer: impl Fn(&[u64], u32) -> Answer + Send + Sync + 'static) -> Self {
@@ -187,6 +189,11 @@ impl Fake {
 
     pub(super) fn refusing(self, number: u64) -> Self {
         Self { refused: Some(number), ..self }
+    }
+
+    /// Several requests of a batch.
+    pub(super) fn of_at_most(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     pub(super) fn sharing(self, seen: &Arc<Mutex<Seen>>) -> Self {
@@ -230,9 +237,13 @@ impl Backend for Fake {
             }
         }
         let keys = batch.records.iter().filter(|record| record.value.is_some()).filter_map(|r| r.key.clone());
-        let (sent, keys) = ((batch.tenant.as_deref().map(Into::into), all), keys.collect());
-        let request = Request { sent, keys, replay: batch.replay };
-        encoded.requests.extend((!request.sent.1.is_empty()).then_some(request));
+        let (tenant, keys): (Option<String>, Vec<Bytes>) = (batch.tenant.as_deref().map(Into::into), keys.collect());
+        let request = |numbers: &[u64]| Request {
+            sent: (tenant.clone(), numbers.into()),
+            keys: keys.clone(),
+            replay: batch.replay,
+        };
+        encoded.requests.extend(all.chunks(self.most).map(request));
         encoded
     }
 
@@ -270,6 +281,11 @@ impl Backend for Fake {
             Some(Refused { record, value, items: 1, reason: item.reason, error: item.error.to_string() })
         };
         items.iter().map(find).collect()
+    }
+
+    fn named(&self, requests: &[Request]) -> Option<Vec<Named>> {
+        let name = |number: &u64| Named { id: number.to_le_bytes().into(), reason: "rest", error: "".into() };
+        Some(requests.iter().flat_map(|request| &request.sent.1).map(name).collect())
     }
 }
 

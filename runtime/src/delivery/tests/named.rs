@@ -71,3 +71,49 @@ async fn items_that_are_named_and_not_found_are_found_by_halving() {
     assert!((0..100).filter(|&item| item != 42).all(|item| stored.contains(&item)), "{stored:?}");
     assert_eq!(world.dead_letters().await, [[42]]);
 }
+
+/// Of one batch in requests of ten numbers.
+async fn in_parts(answer: impl Fn(&[u64], u32) -> Answer + Send + Sync + 'static) -> (Vec<u64>, Vec<Vec<u64>>) {
+    let world = World::new().await;
+    for first in [0, 25, 50, 75] {
+        world.publish(0, first..first + 25).await;
+    }
+    let backend = Fake::new(Kind::Logs).refusing(99).of_at_most(10).answering(answer);
+    let mut config = Sink::config();
+    config.batch.items = 100;
+    config.batch.age = Period(Duration::from_secs(10));
+    let sink = Sink::start_with(&world, backend, config);
+    sink.until_settled(100).await;
+    let mut stored = sink.stored();
+    sink.stop().await;
+    stored.sort_unstable();
+    let mut dead = world.dead_letters().await;
+    dead.sort();
+    (stored, dead)
+}
+
+#[tokio::test]
+async fn of_a_batch_of_several_requests_what_is_stored_is_not_sent_again_for_one_that_is_refused() {
+    let (stored, dead) = in_parts(|items, _| match items.contains(&42) {
+        // Another one is named before.
+        false => except(&[5], items, false),
+        true => refused(),
+    })
+    .await;
+    assert_eq!(stored, (0..99).filter(|item| ![5, 42].contains(item)).collect::<Vec<_>>());
+    assert_eq!(dead, [[5], [42], [99]]);
+}
+
+#[tokio::test]
+async fn of_a_batch_of_several_requests_only_the_rest_is_encoded_anew() {
+    let times = AtomicUsize::new(0);
+    let (stored, dead) = in_parts(move |items, _| {
+        let first_time = items.contains(&42) && times.fetch_add(1, Ordering::Relaxed) == 0;
+        match first_time {
+            true => Answer::Otherwise { reason: "late", error: "it has become another".into() },
+            false => Answer::Stored,
+        }
+    })
+    .await;
+    assert_eq!((stored, dead), ((0..99).collect(), vec![vec![99]]));
+}
