@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use afflux_runtime::config::Period;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::admin;
+
 /// Where `up` keeps its data unless told otherwise.
 pub(crate) const DEFAULT_DATA_DIR: &str = "./afflux-data";
 
@@ -27,6 +29,8 @@ pub(crate) enum Command {
     Query(QueryArgs),
     /// Shows rates, lag and processing steps of a running instance, or the series of its span metrics.
     Status(StatusArgs),
+    /// Asks whether a running instance is ready, for health checks: exit code 0 if it is.
+    Health(HealthArgs),
     /// Sends the telemetry of a plausible shop of services to an OTLP endpoint.
     Generate(GenerateArgs),
     /// Creates the topics that do not exist, checks them, or makes them what the configuration says.
@@ -44,6 +48,17 @@ pub(crate) enum Command {
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
+    },
+    /// Prints what a shell needs to complete the arguments.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages, one for each command.
+    Man {
+        /// Where to: a directory that exists.
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
     },
 }
 
@@ -99,7 +114,7 @@ pub(crate) enum QueryFormat {
 #[derive(Debug, Args)]
 pub(crate) struct StatusArgs {
     /// Admin address of the instance, as its `admin.listen`.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9464")]
+    #[arg(long, value_name = "ADDR", default_value = admin::DEFAULT)]
     pub(crate) admin: String,
     /// Goes on, every second.
     #[arg(long)]
@@ -110,6 +125,16 @@ pub(crate) struct StatusArgs {
     /// Prints the answer of the admin port as it is.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthArgs {
+    /// Admin address of the instance, as its `admin.listen`.
+    #[arg(long, value_name = "ADDR", default_value = admin::DEFAULT)]
+    pub(crate) admin: String,
+    /// Asks only whether the process is alive.
+    #[arg(long)]
+    pub(crate) live: bool,
 }
 
 #[derive(Debug, Args)]

@@ -12,10 +12,12 @@ mod config_command;
 mod dead_letters;
 mod events;
 mod generate;
+mod health;
 mod output;
 mod process;
 mod query;
 mod replay;
+mod shell;
 mod status;
 mod topics;
 mod up;
@@ -49,11 +51,14 @@ async fn dispatch(cli: Cli) -> anyhow::Result<()> {
         Command::Run(args) => process::run(args).await,
         Command::Query(args) => query::query(args).await,
         Command::Status(args) => status::status(args).await,
+        Command::Health(args) => health::health(args).await,
         Command::Generate(args) => generate::generate(args).await,
         Command::Topics(args) => Box::pin(topics::topics(args)).await,
         Command::DeadLetters { command } => dead_letters::dead_letters(command).await,
         Command::Replay(args) => replay::replay(args).await,
         Command::Events(args) => events::events(args).await,
         Command::Config { command } => config_command::config(&command),
+        Command::Completions { shell } => shell::completions(shell),
+        Command::Man { to } => shell::man(&to),
     }
 }

@@ -199,6 +199,10 @@ fn a_running_instance_answers_and_a_signal_ends_it_with_0() {
     let mut instance = Instance::up(dir.path());
     let admin = instance.admin.to_string();
 
+    for what in [&["health", "--admin", &admin][..], &["health", "--live", "--admin", &admin]] {
+        let (code, said, errors) = run(what);
+        assert_eq!(code, Some(0), "{said}{errors}");
+    }
     let (code, table, errors) = run(&["status", "--admin", &admin]);
     assert_eq!(code, Some(0), "{errors}");
     assert!(table.contains(", ready\n") && table.contains("processors"), "{table}");
@@ -283,6 +287,47 @@ fn status_of_nothing_says_how_to_name_the_instance() {
     let (code, _, errors) = run(&["status", "--admin", &nobody.to_string()]);
     assert_eq!(code, Some(1));
     assert!(errors.contains(&format!("no instance answers at http://{nobody}/status")), "{errors}");
+}
+
+#[test]
+fn an_instance_that_is_away_or_not_ready_is_not_healthy() {
+    let [admin] = free_ports();
+    let (code, _, errors) = run(&["health", "--admin", &admin.to_string()]);
+    assert!(code == Some(1) && errors.contains("no instance answers"), "{errors}");
+    let dir = tempfile::tempdir().expect("dir");
+    let file = dir.path().join("afflux.yaml");
+    // Nobody listens there.
+    std::fs::write(&file, "bus: {kind: kafka, kafka: {brokers: '127.0.0.1:1'}}").expect("written");
+    let _instance = Instance::start(&["run", "-c", &file.display().to_string(), "--only", "sinks"], admin);
+    let started = Instant::now();
+    let unready = || {
+        let (code, _, errors) = run(&["health", "--admin", &admin.to_string()]);
+        code == Some(1) && errors.contains("answers 503")
+    };
+    while !unready() {
+        assert!(started.elapsed() < PATIENCE, "it is never known as not ready");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(run(&["health", "--live", "--admin", &admin.to_string()]).0, Some(0));
+}
+
+#[test]
+fn every_command_has_its_manual_page_and_is_completed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let (code, _, errors) = run(&["man", &dir.path().display().to_string()]);
+    assert_eq!(code, Some(0), "{errors}");
+    let (_, help, _) = run(&["--help"]);
+    let commands = help.split_once("Commands:\n").expect("commands").1.split_once("\n\n").expect("options").0;
+    let names =
+        commands.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let (code, script, _) = run(&["completions", "bash"]);
+    assert_eq!(code, Some(0));
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    assert!(names.len() > 8, "{names:?}");
+    for name in names {
+        let page = std::fs::read_to_string(dir.path().join(format!("afflux-{name}.1"))).expect(name);
+        assert!(page.contains(".SH SYNOPSIS") && script.contains(name), "{name}");
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Snappy {
         let mut block = Vec::with_capacity(LENGTH + self.end);
         if u32::try_from(self.total).is_ok() {
             put_varint(&mut block, self.total as u64);
-            block.extend_from_slice(&self.out[PIECE_LENGTH..self.end]);
+            block.extend_from_slice(self.out.get(PIECE_LENGTH..self.end).unwrap_or_default());
         }
         give(self.out);
         block.into()
