@@ -27,6 +27,21 @@ soak: ## exactly-once on a real Kafka through RUNS (default 60) rounds of faults
 	CI=true AFFLUX_SOAK_RUNS=$(or $(RUNS),60) $(if $(SEED),AFFLUX_SEED=$(SEED)) \
 	  cargo test --locked --workspace --test e2e -- every_span_leaves --nocapture
 
+.PHONY: stack
+stack: ## the local stack without containers: its configuration files, real servers, and every panel of the dashboards
+	@scripts/setup.sh test
+	@scripts/peers.sh
+	CI=true cargo test --locked --workspace --test e2e -- stack:: --nocapture
+
+.PHONY: chart
+chart: ## checks the Helm chart and the manifests that are made of it
+	@scripts/chart.sh
+
+.PHONY: docs
+docs: ## renders the documentation with mdBook into target/book
+	@command -v mdbook >/dev/null || cargo install --locked mdbook
+	mdbook build docs
+
 .PHONY: bench
 bench: ## measures the hot paths and the whole pipeline; the figures are kept in docs/benchmarks.md
 	@scripts/setup.sh test

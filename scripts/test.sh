@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 export AFFLUX_CACHE=${AFFLUX_CACHE:-${HOME:?}/.cache/afflux}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$AFFLUX_CACHE/target}
 
-all=(setup format tree layers licences clippy docs peers build tests)
+all=(setup format tree layers licences clippy docs peers build deploy tests)
 times=()
 current=
 began=
@@ -41,6 +41,11 @@ phase_docs() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspa
 phase_peers() { scripts/peers.sh; }
 # Builds the binary too, with the same features; `cargo build` would select others and build everything again.
 phase_build() { cargo test --locked --workspace --no-run; }
+# What is deployed: made from one source each, and held to what servers, validators and the program itself take.
+phase_deploy() {
+    python3 scripts/dashboards.py --check
+    AFFLUX_BIN="$CARGO_TARGET_DIR/debug/afflux" scripts/chart.sh
+}
 phase_tests() { AFFLUX_BIN="$CARGO_TARGET_DIR/debug/afflux" cargo test --locked --workspace --no-fail-fast; }
 
 for phase in "${@:-${all[@]}}"; do

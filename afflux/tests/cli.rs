@@ -122,28 +122,6 @@ fn the_default_configuration_is_valid_and_its_schema_is_json() {
     assert!(schema["properties"]["bus"].is_object(), "{schema}");
 }
 
-#[test]
-fn configurations_in_the_documentation_are_valid() {
-    let dir = tempfile::tempdir().expect("dir");
-    for (name, text) in [
-        ("processors", include_str!("../../docs/processors.md")),
-        ("span-metrics", include_str!("../../docs/span-metrics.md")),
-        ("sinks", include_str!("../../docs/sinks.md")),
-        ("loki", include_str!("../../docs/loki.md")),
-        ("tempo", include_str!("../../docs/tempo.md")),
-        ("prometheus", include_str!("../../docs/prometheus.md")),
-    ] {
-        let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-        assert!(!blocks.is_empty(), "{name}");
-        for block in blocks {
-            let file = dir.path().join("afflux.yaml");
-            std::fs::write(&file, block).expect("written");
-            let (code, _, errors) = run(&["config", "check", &file.display().to_string()]);
-            assert_eq!(code, Some(0), "docs/{name}.md: {errors}\n{block}");
-        }
-    }
-}
-
 /// A regular expression without its end.
 const FILTER: &str = "processors: {span_metrics: {filter_policies: [{include: {match_type: regex, attributes: \
                       [{key: name, value: 'GET (/a'}]}}]}}";

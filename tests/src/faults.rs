@@ -51,9 +51,14 @@ pub const SOMETIMES: [Fault; 6] = [
     Fault::RateLimited(None),
 ];
 
-/// One after another: what a backend does, and for how long. `AFFLUX_LONG=1` has outages last for a whole minute.
+/// Whether outages last for a whole minute: `AFFLUX_LONG=1`.
+pub fn is_long() -> bool {
+    std::env::var("AFFLUX_LONG").is_ok_and(|long| long == "1")
+}
+
+/// One after another: what a backend does, and for how long.
 pub fn outages() -> Vec<(Fault, Duration)> {
-    let long = std::env::var("AFFLUX_LONG").is_ok_and(|long| long == "1");
+    let long = is_long();
     let outage = Duration::from_secs(if long { 60 } else { 5 });
     let storm = Duration::from_secs(if long { 30 } else { 2 });
     vec![

@@ -100,11 +100,35 @@ impl Prometheus {
         Self::start_in(program, arguments, "").await
     }
 
+    /// Starts a server with that configuration and files beside it, by name and content.
+    pub async fn configured(program: &Path, config: &str, files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_among(program, &[FEATURES, &["--web.enable-lifecycle"]].concat(), config, files).await
+    }
+
+    /// Has a server that is [`configured`](Self::configured) take another configuration.
+    pub async fn reload(&self, config: &str) -> anyhow::Result<()> {
+        std::fs::write(self.dir.path().join("prometheus.yml"), config)?;
+        let answer = self.client.post(self.url("/-/reload")).send().await?;
+        ensure!(answer.status().is_success(), "{}: {}", answer.status(), self.log());
+        Ok(())
+    }
+
     async fn start_in(program: &Path, arguments: &[&'static str], config: &str) -> anyhow::Result<Self> {
+        let config = format!("storage: {{exemplars: {{max_exemplars: 100000}}}}\n{config}");
+        Self::start_among(program, arguments, &config, &[]).await
+    }
+
+    async fn start_among(
+        program: &Path,
+        arguments: &[&'static str],
+        config: &str,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let [port] = crate::afflux::free_ports()?;
         let dir = tempfile::Builder::new().prefix("afflux-prometheus-").tempdir()?;
-        let config = format!("storage: {{exemplars: {{max_exemplars: 100000}}}}\n{config}");
-        std::fs::write(dir.path().join("prometheus.yml"), config)?;
+        for (name, content) in [&[("prometheus.yml", config)], files].concat() {
+            std::fs::write(dir.path().join(name), content)?;
+        }
         let (server, watchdog) = spawn((program, arguments), dir.path(), port)?;
         let client = reqwest::Client::builder().no_proxy().build()?;
         let start = (program.to_owned(), arguments.to_vec());
@@ -289,6 +313,13 @@ fn native(value: &Value) -> anyhow::Result<Native> {
         sum: number(&value["sum"])?,
         buckets: buckets.map(bucket).collect::<anyhow::Result<_>>()?,
     })
+}
+
+/// Prometheus' own tool for checking files, which comes with the program.
+///
+/// As [`program`].
+pub fn tool() -> anyhow::Result<Option<PathBuf>> {
+    Ok(program()?.map(|program| program.with_file_name("promtool")))
 }
 
 /// The program, unpacked at the first use.

@@ -10,7 +10,7 @@ missing() {
     exit 1
 }
 
-if command -v prometheus; then exit 0; fi
+if command -v promtool >/dev/null && command -v prometheus; then exit 0; fi
 
 # Test processes may come here at the same time; what an interrupted one left is swept.
 mkdir -p "$cache"
@@ -19,7 +19,7 @@ flock 9
 rm -rf "$cache"/.install.*
 
 # The program appears under its final name only when it is complete.
-if [[ ! -x $cache/prometheus ]]; then
+if [[ ! -x $cache/prometheus || ! -x $cache/promtool ]]; then
     for tool in apt-get dpkg-deb; do
         command -v $tool >/dev/null || missing "prometheus is missing; install it, or run the suites on Debian or Ubuntu"
     done
@@ -30,6 +30,7 @@ if [[ ! -x $cache/prometheus ]]; then
         missing "the package prometheus could not be fetched; as root, apt-get update may help"
     dpkg-deb --extract "$fresh"/prometheus_*.deb "$fresh/root"
     "$fresh/root/usr/bin/prometheus" --version >&2
+    mv "$fresh/root/usr/bin/promtool" "$cache/promtool"
     mv "$fresh/root/usr/bin/prometheus" "$cache/prometheus"
 fi
 echo "$cache/prometheus"

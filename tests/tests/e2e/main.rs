@@ -19,5 +19,6 @@ mod prometheus;
 mod real_clients;
 mod s3;
 mod span_metrics;
+mod stack;
 mod stuck_partition;
 mod tempo;
