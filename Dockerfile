@@ -27,8 +27,7 @@ ARG BUILDKIT_SBOM_SCAN_CONTEXT=true
 FROM ${RUST_IMAGE} AS build
 # Another profile, such as one for size, is `--build-arg PROFILE=NAME`.
 ARG PROFILE=release
-# Without it the binary would link the zlib of the build image, which the base image lacks.
-ENV LIBZ_SYS_STATIC=1 CARGO_TERM_COLOR=never
+ENV CARGO_TERM_COLOR=never
 # Paths are part of panic messages: always the same ones.
 WORKDIR /src
 COPY . .
