@@ -92,10 +92,13 @@ for render in "${renders[@]}"; do
   read -r name files <<<"$render"
   values=()
   for file in $files; do values+=(--values "k8s/values/$file.yaml"); done
+  # An edge's namespace admits host paths, the centre's does not.
+  namespace=afflux
+  if [[ $name == edge* ]]; then namespace=afflux-edge; fi
   echo "== $name: $files"
-  helm lint --strict k8s/afflux --namespace afflux "${values[@]}"
+  helm lint --strict k8s/afflux --namespace "$namespace" "${values[@]}"
   # As the oldest Kubernetes sees it, so that nothing newer slips in.
-  helm template afflux k8s/afflux --namespace afflux --kube-version "$OLDEST.0" --set plain=true "${values[@]}" >"$out/$name.yaml"
+  helm template afflux k8s/afflux --namespace "$namespace" --kube-version "$OLDEST.0" --set plain=true "${values[@]}" >"$out/$name.yaml"
   "$python" k8s/check.py security "$out/$name.yaml"
   if [[ -n "${AFFLUX_BIN:-}" ]]; then "$python" k8s/check.py configs "$out/$name.yaml" "$AFFLUX_BIN"; fi
   "$python" k8s/check.py served "$out/$name.yaml" "$schemas" "$crds"

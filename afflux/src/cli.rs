@@ -129,9 +129,9 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct HealthArgs {
-    /// Admin address of the instance, as its `admin.listen`.
-    #[arg(long, value_name = "ADDR", default_value = admin::DEFAULT)]
-    pub(crate) admin: String,
+    /// Admin address of the instance, as its `admin.listen`: by default that of AFFLUX__ADMIN__LISTEN, or 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<String>,
     /// Asks only whether the process is alive.
     #[arg(long)]
     pub(crate) live: bool,

@@ -181,6 +181,10 @@ fn a_running_instance_answers_and_a_signal_ends_it_with_0() {
         let (code, said, errors) = run(what);
         assert_eq!(code, Some(0), "{said}{errors}");
     }
+    // As in a container, which knows no more than its variables.
+    let everywhere = format!("0.0.0.0:{}", instance.admin.port());
+    let output = afflux(&["health"]).env("AFFLUX__ADMIN__LISTEN", everywhere).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let (code, table, errors) = run(&["status", "--admin", &admin]);
     assert_eq!(code, Some(0), "{errors}");
     assert!(table.contains(", ready\n") && table.contains("processors"), "{table}");
